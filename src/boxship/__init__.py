@@ -1,0 +1,1 @@
+"""Boxship: build, push, pull and run containers, as one Python program."""

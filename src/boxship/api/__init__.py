@@ -1,0 +1,1 @@
+"""The front doors: wire to domain and back, no logic."""

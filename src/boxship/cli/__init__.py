@@ -1,0 +1,1 @@
+"""The `boxship` command: one file a command; talks HTTP only."""

@@ -1,0 +1,1 @@
+"""Wiring: configuration to stores to services to servers."""

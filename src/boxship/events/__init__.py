@@ -1,0 +1,1 @@
+"""Publish and subscribe: what happened to which object, with a bounded history."""

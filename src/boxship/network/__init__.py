@@ -1,0 +1,1 @@
+"""Networks, addresses, links, published ports and names."""

@@ -1,0 +1,1 @@
+"""Frozen values of the OCI and Docker formats: digests, references, descriptors, manifests, configurations."""

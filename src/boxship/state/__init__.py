@@ -1,0 +1,1 @@
+"""State in memory with SQLite as its journal: one writer thread, one transaction a change."""

@@ -1,0 +1,171 @@
+"""Documents in memory, journalled to SQLite.
+
+Reads never touch the disk. Every change is applied to memory at once and written by the one writer thread in
+the order of the changes; what is grouped by `transaction()` becomes durable together or not at all. Call
+`await database.committed()` before telling a client that something has been done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import msgspec
+
+from boxship.errors import Internal
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+_Change = tuple[str, str, bytes | None]
+_Batch = tuple[list[_Change], "Future[None] | None"]
+
+
+class Database:
+    """One SQLite file with collections of documents; raises `Internal` where the file is from a newer version."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._open_batch: list[_Change] | None = None
+        self._failure: Exception | None = None
+        self._unwritten = False
+        connection = self._connect()
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise Internal(
+                    f"{path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})"
+                )
+            connection.executescript(
+                "CREATE TABLE IF NOT EXISTS documents (collection TEXT NOT NULL, key TEXT NOT NULL,"
+                " body BLOB NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID;"
+                f"PRAGMA user_version = {SCHEMA_VERSION};"
+            )
+        finally:
+            connection.close()
+        self._writer = threading.Thread(target=self._write, name="state-writer", daemon=True)
+        self._writer.start()
+
+    def collection(self, name: str, kind: type[T]) -> Collection[T]:
+        """The documents of one kind (a msgspec structure), read into memory."""
+        connection = self._connect()
+        try:
+            rows = connection.execute("SELECT key, body FROM documents WHERE collection = ?", (name,)).fetchall()
+        finally:
+            connection.close()
+        decoder = msgspec.json.Decoder(kind)
+        return Collection(self, name, {key: decoder.decode(body) for key, body in rows})
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Group the changes made inside; they are journalled together. Must not be held across an `await`."""
+        if self._open_batch is not None:
+            yield
+            return
+        self._open_batch = []
+        try:
+            yield
+        finally:
+            batch, self._open_batch = self._open_batch, None
+            self._enqueue(batch)
+
+    async def committed(self) -> None:
+        """Wait until every change made so far is journalled; raises `Internal` if the journal failed."""
+        if self._unwritten:
+            self._unwritten = False
+            future: Future[None] = Future()
+            self._queue.put(([], future))
+            await asyncio.wrap_future(future)
+        if self._failure is not None:
+            raise Internal(f"{self._path} could not be written: {self._failure}")
+
+    def close(self) -> None:
+        """Write what is queued, and close."""
+        self._queue.put(None)
+        self._writer.join()
+
+    def record(self, collection: str, key: str, body: bytes | None) -> None:
+        """Journal one change (no body: a removal). Called by the collections."""
+        if self._open_batch is not None:
+            self._open_batch.append((collection, key, body))
+        else:
+            self._enqueue([(collection, key, body)])
+
+    def _enqueue(self, batch: list[_Change]) -> None:
+        if batch:
+            self._unwritten = True
+            self._queue.put((batch, None))
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    def _write(self) -> None:
+        connection = self._connect()
+        while (item := self._queue.get()) is not None:
+            batch, waiter = item
+            try:
+                if batch:
+                    _apply(connection, batch)
+            except sqlite3.Error as error:
+                self._failure = error
+            if waiter is not None:
+                waiter.set_result(None)
+        connection.close()
+
+
+def _apply(connection: sqlite3.Connection, batch: list[_Change]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for collection, key, body in batch:
+            if body is None:
+                connection.execute("DELETE FROM documents WHERE collection = ? AND key = ?", (collection, key))
+            else:
+                connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (collection, key, body))
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        connection.execute("ROLLBACK")
+        raise
+
+
+class Collection(Generic[T]):
+    """Documents of one kind by key. What `get` returns is shared: replace a document, never change it."""
+
+    def __init__(self, database: Database, name: str, documents: dict[str, T]) -> None:
+        self._database = database
+        self._name = name
+        self._documents = documents
+
+    def get(self, key: str) -> T | None:
+        return self._documents.get(key)
+
+    def put(self, key: str, document: T) -> None:
+        self._documents[key] = document
+        self._database.record(self._name, key, msgspec.json.encode(document))
+
+    def delete(self, key: str) -> None:
+        """Remove a document; nothing happens where there is none."""
+        if self._documents.pop(key, None) is not None:
+            self._database.record(self._name, key, None)
+
+    @property
+    def all(self) -> Mapping[str, T]:
+        """A live view of every document by key."""
+        return self._documents
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._documents
+
+    def __len__(self) -> int:
+        return len(self._documents)

@@ -1,0 +1,32 @@
+"""openat2(2): opening paths inside a root that a stranger controls."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+from boxship.syscalls.libc import syscall
+
+RESOLVE_NO_XDEV: Final = 0x01
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_BENEATH: Final = 0x08
+RESOLVE_IN_ROOT: Final = 0x10
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]
+
+
+def open_in_root(
+    root: int,
+    path: str | bytes,
+    flags: int,
+    mode: int = 0,
+    *,
+    resolve: int = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+) -> int:
+    """Open `path` as if the open directory `root` were `/`: links and `..` cannot leave it. Close-on-exec."""
+    how = _OpenHow(flags | os.O_CLOEXEC, mode if flags & (os.O_CREAT | os.O_TMPFILE) else 0, resolve)
+    return syscall("openat2", root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
