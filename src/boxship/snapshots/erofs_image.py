@@ -1,0 +1,229 @@
+"""An EROFS image that holds only metadata and points into a tar (kernel: filesystems/erofs, `erofs_fs.h`).
+
+    1024  superblock, 128 bytes
+    1152  the device table: one slot of 128 bytes, the tar
+    1536  inodes, each with its xattrs and chunk index behind it
+    …     blocks of directories and symbolic links
+
+The block is 512 bytes, the tar's own, so every file of a tar begins on a block.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from boxship.errors import Invalid
+from boxship.snapshots.tree import Node, Tree
+
+_BLOCK: Final = 512
+_BLOCK_BITS: Final = 9
+_MAGIC: Final = 0xE0F5E1E2
+_INCOMPATIBLE: Final = 0x4 | 0x8  # chunked files, device table
+_META_BLOCK: Final = 2
+_FIRST_INODE: Final = 1536
+_SLOT: Final = 32
+_LAYOUT_PLAIN: Final = 0 << 1 | 1
+_LAYOUT_CHUNKED: Final = 4 << 1 | 1
+_CHUNK_INDEXES: Final = 0x20
+_MAX_CHUNK_BITS: Final = 31
+_HOLE: Final = 0xFFFFFFFF
+_TAR_DEVICE: Final = 1
+
+_INODE = struct.Struct("<HHHHQIIIIQII16x")
+_DIRENT = struct.Struct("<QHBx")
+_CHUNK = struct.Struct("<HHI")
+
+_FILE_TYPES: Final = {
+    stat.S_IFREG: 1, stat.S_IFDIR: 2, stat.S_IFCHR: 3, stat.S_IFBLK: 4, stat.S_IFIFO: 5, stat.S_IFSOCK: 6,
+    stat.S_IFLNK: 7,
+}  # fmt: skip
+_XATTR_PREFIXES: Final = (
+    ("system.posix_acl_access", 2),
+    ("system.posix_acl_default", 3),
+    ("user.", 1),
+    ("trusted.", 4),
+    ("security.", 6),
+)
+
+
+def build(tree: Tree, tar_size: int, read_tar: Callable[[int, int], bytes]) -> bytes:
+    """The image of a layer; `read_tar(offset, length)` is asked only for data that cannot be pointed to."""
+    return _Image(tar_size, read_tar).build(tree)
+
+
+class _Image:
+    def __init__(self, tar_size: int, read_tar: Callable[[int, int], bytes]) -> None:
+        self._tar_blocks = (tar_size + _BLOCK - 1) // _BLOCK
+        self._read_tar = read_tar
+        self._nids: dict[int, int] = {}
+        self._cursor = _FIRST_INODE
+        self._sizes: dict[int, tuple[bytes, bytes]] = {}
+        self._blocks: list[bytes] = []
+        self._block_count = 0
+
+    def build(self, tree: Tree) -> bytes:
+        order: list[Node] = []
+        parents: dict[int, Node] = {}
+        self._allot(tree.root, order)
+        pending = [tree.root]
+        while pending:
+            node = pending.pop()
+            for child in (node.children or {}).values():
+                if child.is_directory:
+                    parents[id(child)] = node
+                    pending.append(child)
+                    node.links += 1
+                if id(child) not in self._nids:
+                    self._allot(child, order)
+        first_block = (self._cursor + _BLOCK - 1) // _BLOCK
+        metadata = bytearray(first_block * _BLOCK)
+        for number, node in enumerate(order, start=1):
+            offset = _META_BLOCK * _BLOCK + self._nids[id(node)] * _SLOT
+            inode = self._inode(node, number, first_block, parents.get(id(node), tree.root))
+            metadata[offset : offset + len(inode)] = inode
+        self._superblock(metadata, len(order), first_block + self._block_count)
+        return bytes(metadata) + b"".join(self._blocks)
+
+    def _allot(self, node: Node, order: list[Node]) -> None:
+        xattrs = _encode_xattrs(node.xattrs) if node.xattrs else b""
+        chunks = self._chunks(node) if node.extents else b""
+        self._sizes[id(node)] = (xattrs, chunks)
+        self._nids[id(node)] = (self._cursor - _META_BLOCK * _BLOCK) // _SLOT
+        length = _INODE.size + len(xattrs)
+        if chunks:
+            length = (length + 7) // 8 * 8 + len(chunks)
+        self._cursor += (length + 63) // 64 * 64
+        order.append(node)
+
+    def _chunks(self, node: Node) -> bytes:
+        """The chunk index behind a regular file's inode, or nothing where its data has to be copied."""
+        extents = node.extents
+        if len(extents) == 1 and extents[0][0] == 0 and extents[0][2] == node.size:
+            return _CHUNK.pack(0, _TAR_DEVICE, extents[0][1] // _BLOCK)
+        bits = self._sparse_bits(node)
+        if bits is None:
+            return b""
+        size = _BLOCK << bits
+        index = [_CHUNK.pack(0, 0, _HOLE)] * ((node.size + size - 1) // size)
+        for offset, position, length in extents:
+            for step in range(0, length, size):
+                index[(offset + step) // size] = _CHUNK.pack(0, _TAR_DEVICE, (position + step) // _BLOCK)
+        return b"".join(index)
+
+    @staticmethod
+    def _sparse_bits(node: Node) -> int | None:
+        """The largest chunk that every extent is made of, in bits above the block; None where none is."""
+        combined = 0
+        for index, (offset, position, length) in enumerate(node.extents):
+            if position % _BLOCK:
+                return None
+            last = index == len(node.extents) - 1 and offset + length == node.size
+            combined |= offset | (0 if last else length)
+        if combined % _BLOCK:
+            return None
+        combined //= _BLOCK
+        bits = (combined & -combined).bit_length() - 1 if combined else 0
+        return min(bits, 12)
+
+    def _inode(self, node: Node, number: int, first_block: int, parent: Node) -> bytes:
+        xattrs, chunks = self._sizes[id(node)]
+        layout, detail, size = _LAYOUT_PLAIN, 0, node.size
+        kind = stat.S_IFMT(node.mode)
+        if kind == stat.S_IFDIR:
+            content = self._directory(node, parent)
+            size, detail = len(content), first_block + self._append(content)
+        elif kind == stat.S_IFLNK:
+            detail = first_block + self._append(node.target)
+        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+            major, minor = os.major(node.device), os.minor(node.device)
+            detail = (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12
+        elif kind == stat.S_IFREG and chunks:
+            layout = _LAYOUT_CHUNKED
+            bits = self._sparse_bits(node) if len(chunks) > _CHUNK.size or node.extents[0][2] != node.size else None
+            if bits is None:
+                bits = max(0, (max(1, node.size) - 1).bit_length() - _BLOCK_BITS)
+            detail = min(bits, _MAX_CHUNK_BITS) | _CHUNK_INDEXES
+        elif kind == stat.S_IFREG and node.size:
+            detail = first_block + self._append(self._expanded(node))
+        count = (len(xattrs) - 12) // 4 + 1 if xattrs else 0
+        inode = _INODE.pack(
+            layout, count, node.mode & 0xFFFF, 0, size, detail, number & 0xFFFFFFFF, node.uid, node.gid,
+            node.mtime & 0xFFFFFFFFFFFFFFFF, node.mtime_nsec, node.links,
+        )  # fmt: skip
+        if not chunks:
+            return inode + xattrs
+        head = inode + xattrs
+        return head + b"\0" * (-len(head) % 8) + chunks
+
+    def _expanded(self, node: Node) -> bytes:
+        if node.size > 1 << 30:
+            raise Invalid("layer has a sparse file of more than 1 GiB whose parts are not on block boundaries")
+        data = bytearray(node.size)
+        for offset, position, length in node.extents:
+            data[offset : offset + length] = self._read_tar(position, length)
+        return bytes(data)
+
+    def _append(self, content: bytes) -> int:
+        start = self._block_count
+        self._blocks.append(content + b"\0" * (-len(content) % _BLOCK))
+        self._block_count += (len(content) + _BLOCK - 1) // _BLOCK
+        return start
+
+    def _directory(self, node: Node, parent: Node) -> bytes:
+        """Directory blocks: entries by name, then the names; none crosses a block."""
+        nids = self._nids
+        entries = [(b".", nids[id(node)], 2), (b"..", nids[id(parent)], 2)]
+        assert node.children is not None
+        entries += [
+            (name, nids[id(child)], _FILE_TYPES[stat.S_IFMT(child.mode)]) for name, child in node.children.items()
+        ]
+        entries.sort()
+        blocks: list[bytes] = []
+        group: list[tuple[bytes, int, int]] = []
+        used = 0
+        for entry in entries:
+            need = _DIRENT.size + len(entry[0])
+            if used + need > _BLOCK:
+                blocks.append(_directory_block(group).ljust(_BLOCK, b"\0"))
+                group, used = [], 0
+            group.append(entry)
+            used += need
+        blocks.append(_directory_block(group))
+        return b"".join(blocks)
+
+    def _superblock(self, metadata: bytearray, inodes: int, blocks: int) -> None:
+        struct.pack_into(
+            "<IIIBBHQQIIII16s16sIHHHBBIQ", metadata, 1024,
+            _MAGIC, 0, 0, _BLOCK_BITS, 0, (_FIRST_INODE - _META_BLOCK * _BLOCK) // _SLOT, inodes, 0, 0, blocks,
+            _META_BLOCK, 0, b"", b"", _INCOMPATIBLE, 0, 1, 1152 // 128, 0, 0, 0, 0,
+        )  # fmt: skip
+        struct.pack_into("<64sII", metadata, 1152, b"", self._tar_blocks, 0)
+
+
+def _directory_block(entries: list[tuple[bytes, int, int]]) -> bytes:
+    offset = _DIRENT.size * len(entries)
+    head = bytearray()
+    for name, nid, kind in entries:
+        head += _DIRENT.pack(nid, offset, kind)
+        offset += len(name)
+    return bytes(head) + b"".join(name for name, _, _ in entries)
+
+
+def _encode_xattrs(xattrs: dict[str, bytes]) -> bytes:
+    body = bytearray(12)
+    for name, value in sorted(xattrs.items()):
+        for prefix, index in _XATTR_PREFIXES:
+            if name.startswith(prefix):
+                suffix = name[len(prefix) :].encode("utf-8", "surrogateescape")
+                break
+        else:
+            continue  # no filesystem of Linux stores a name outside these
+        if len(suffix) > 255 or len(value) > 0xFFFF:
+            raise Invalid(f"layer has an extended attribute that is too large: {name[:80]}")
+        entry = struct.pack("<BBH", len(suffix), index, len(value)) + suffix + value
+        body += entry + b"\0" * (-len(entry) % 4)
+    return bytes(body) if len(body) > 12 else b""

@@ -1,0 +1,287 @@
+"""Writable snapshots: an overlay's upper directory each, over layers that a driver makes mountable.
+
+    <root>/layers/<hex>/          one layer; what is in it is the driver's
+    <root>/writable/<key>/        upper, work, and the layers it stands on
+    <root>/trash/                 removed, and deleted in the background
+
+A driver (`erofs`, `directories`) says how a layer is written and which directory shows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from boxship.errors import AlreadyExists, Invalid, NotFound, from_os_error
+from boxship.oci.digest import Digest
+from boxship.snapshots import upper
+from boxship.snapshots.contract import Change, LayerWriter, RootMount
+from boxship.snapshots.tar import TarReader
+from boxship.snapshots.tree import Tree
+from boxship.syscalls import mount as m
+from boxship.syscalls.files import open_in_root
+
+TAR = "layer.tar"
+
+
+class OverlaySnapshotter(ABC):
+    """What both drivers share."""
+
+    name: str
+
+    def __init__(self, root: Path, mounts: Path) -> None:
+        self._layers = root / "layers"
+        self._writable = root / "writable"
+        self._trash = root / "trash"
+        self._mounts = mounts
+        self._counter = itertools.count()
+        for directory in (self._layers, self._writable, self._trash, mounts):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._empty = root / "empty"
+        self._empty.mkdir(exist_ok=True)
+        for unfinished in self._layers.glob("new-*"):
+            self._discard(unfinished)
+        self._empty_trash()
+
+    # --- layers ---
+
+    @abstractmethod
+    def show(self, diff_id: str) -> str:
+        """A directory that shows a layer, in the engine's mount namespace."""
+
+    @abstractmethod
+    def lay(self, directory: Path, tree: Tree, tar: BinaryIO, size: int) -> None:
+        """Make the layer in `directory` mountable from its tree and its tar."""
+
+    keeps_tar: bool
+    """Whether the driver needs the tar itself."""
+
+    def layer_directory(self, diff_id: str) -> Path:
+        return self._layers / Digest(diff_id).hex
+
+    def has_layer(self, diff_id: str) -> bool:
+        return self.layer_directory(diff_id).exists()
+
+    def writer(self, *, keep: bool = True) -> LayerWriter:
+        directory = self._layers / f"new-{os.getpid()}-{next(self._counter)}"
+        directory.mkdir()
+        return _Writer(self, directory, keep=keep or self.keeps_tar)
+
+    def adopt(self, directory: Path, diff_id: str) -> None:
+        """Give a finished layer its name; one that is here already stays."""
+        try:
+            directory.rename(self.layer_directory(diff_id))
+        except OSError:
+            self._discard(directory)
+
+    def drop(self, directory: Path) -> None:
+        self._discard(directory)
+
+    def open_layer(self, diff_id: str) -> BinaryIO:
+        try:
+            return (self.layer_directory(diff_id) / TAR).open("rb")
+        except FileNotFoundError:
+            raise NotFound(f"the tar of layer {diff_id} is not here") from None
+
+    def layer_size(self, diff_id: str) -> int:
+        try:
+            return int((self.layer_directory(diff_id) / "size").read_text())
+        except FileNotFoundError:
+            raise NotFound(f"layer {diff_id} is not here") from None
+
+    def remove_layer(self, diff_id: str) -> None:
+        directory = self.layer_directory(diff_id)
+        if directory.exists():
+            self._discard(directory)
+
+    def layers(self) -> list[Digest]:
+        """Every layer here."""
+        return [Digest.from_hex(entry.name) for entry in self._layers.iterdir() if not entry.name.startswith("new-")]
+
+    # --- snapshots ---
+
+    def prepare(self, key: str, layers: Sequence[str]) -> None:
+        for layer in layers:
+            if not self.has_layer(layer):
+                raise NotFound(f"layer {layer} is not here")
+        directory = self._writable / key
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            raise AlreadyExists(f"snapshot {key} exists already") from None
+        (directory / "upper").mkdir(0o755)
+        (directory / "work").mkdir()
+        (directory / "layers").write_text(json.dumps(list(layers)))
+
+    def _layers_of(self, key: str) -> list[str]:
+        try:
+            layers: list[str] = json.loads((self._writable / key / "layers").read_text())
+        except FileNotFoundError:
+            raise NotFound(f"snapshot {key} is not here") from None
+        return layers
+
+    def exists(self, key: str) -> bool:
+        return (self._writable / key / "layers").exists()
+
+    def keys(self) -> list[str]:
+        return [entry.name for entry in self._writable.iterdir()]
+
+    def root(self, key: str) -> RootMount:
+        directory = self._writable / key
+        lower = tuple(self.show(layer) for layer in reversed(self._layers_of(key)))
+        return RootMount(lower, f"{directory}/upper", f"{directory}/work")
+
+    @contextmanager
+    def mounted(self, key: str) -> Iterator[int]:
+        root = self.root(key)
+        if not root.lower:
+            descriptor = os.open(root.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            options = [("lowerdir+", lower) for lower in root.lower]
+            descriptor = self._mount([*options, ("upperdir", root.upper), ("workdir", root.work)], 0)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def viewed(self, layers: Sequence[str]) -> Iterator[int]:
+        lower = [self.show(layer) for layer in reversed(layers)] or [str(self._empty)]
+        if len(lower) == 1:
+            descriptor = os.open(lower[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            descriptor = self._mount([("lowerdir+", directory) for directory in lower], m.MOUNT_ATTR_RDONLY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _mount(self, options: list[tuple[str, str]], attributes: int) -> int:
+        try:
+            mounted = m.new_mount("overlay", options, attributes)
+            try:
+                return os.open(f"/proc/self/fd/{mounted}/.", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            finally:
+                os.close(mounted)
+        except OSError as error:
+            raise from_os_error(error, "mounting a snapshot") from error
+
+    def changes(self, key: str) -> list[Change]:
+        layers = self._layers_of(key)
+        with self.viewed(layers) as below:
+
+            def existed(path: str) -> bool:
+                try:
+                    os.close(open_in_root(below, path, os.O_PATH | os.O_NOFOLLOW))
+                except OSError:
+                    return False
+                return True
+
+            return upper.changes(self._writable / key / "upper", existed)
+
+    def write_diff(self, key: str, writer: LayerWriter) -> None:
+        self._layers_of(key)
+        upper.write_diff(self._writable / key / "upper", writer)
+
+    def usage(self, key: str) -> int:
+        self._layers_of(key)
+        return upper.usage(self._writable / key / "upper")
+
+    def remove(self, key: str) -> None:
+        directory = self._writable / key
+        if directory.exists():
+            self._discard(directory)
+
+    def close(self) -> None:
+        return None
+
+    def _discard(self, directory: Path) -> None:
+        target = self._trash / f"{os.getpid()}-{next(self._counter)}"
+        try:
+            directory.rename(target)
+        except FileNotFoundError:
+            return
+        # small ones go faster at once than a thread starts
+        threading.Thread(target=shutil.rmtree, args=(target, True), daemon=True, name="trash").start()
+
+    def _empty_trash(self) -> None:
+        for left in self._trash.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+class _Writer:
+    """A layer on its way: its tar goes to a file, through the hash and through the reader."""
+
+    def __init__(self, snapshotter: OverlaySnapshotter, directory: Path, *, keep: bool) -> None:
+        self._snapshotter = snapshotter
+        self._directory = directory
+        self._keep = keep
+        self._file = (directory / TAR).open("w+b", buffering=0)
+        self._hash = hashlib.sha256()
+        self._reader = TarReader()
+        self._size = 0
+        self._done = False
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._done:
+            self.abort()
+
+    def write(self, data: bytes) -> int:
+        self._reader.feed(data)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise from_os_error(error, "writing a layer") from error
+        self._hash.update(data)
+        self._size += len(data)
+        return len(data)
+
+    def commit(self, expected: str | None = None) -> Digest:
+        diff_id = Digest.from_hex(self._hash.hexdigest())
+        if expected is not None and diff_id != expected:
+            self.abort()
+            raise Invalid(f"layer is not what its image states: expected diff id {expected}, got {diff_id}")
+        self._done = True
+        try:
+            if self._snapshotter.has_layer(diff_id):
+                self._snapshotter.drop(self._directory)
+                return diff_id
+            tree = self._reader.finish()
+            self._snapshotter.lay(self._directory, tree, self._file, self._size)
+            (self._directory / "size").write_text(str(self._size))
+            if self._keep:
+                os.fsync(self._file.fileno())
+            else:
+                (self._directory / TAR).unlink()
+        except OSError as error:
+            self._snapshotter.drop(self._directory)
+            raise from_os_error(error, "committing a layer") from error
+        except BaseException:
+            self._snapshotter.drop(self._directory)
+            raise
+        finally:
+            self._file.close()
+        self._snapshotter.adopt(self._directory, diff_id)
+        return diff_id
+
+    def abort(self) -> None:
+        self._done = True
+        self._file.close()
+        self._snapshotter.drop(self._directory)
