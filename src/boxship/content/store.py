@@ -149,6 +149,12 @@ class Ingest:
         self._hash.update(data)
         self.offset += len(data)
 
+    def written(self) -> Iterator[bytes]:
+        """What is there so far, in pieces."""
+        with (self._directory / "data").open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+
     def commit(self) -> Digest:
         """Sync, verify and make visible; raises `Invalid` (and drops the data) where it is not as expected."""
         digest = Digest.from_hex(self._hash.hexdigest(), self._hash.name)

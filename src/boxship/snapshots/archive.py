@@ -11,7 +11,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from boxship.errors import Conflict, Invalid, NotFound, from_os_error
 from boxship.syscalls.files import open_in_root
@@ -30,7 +30,7 @@ def add_file(tar: tarfile.TarFile, parent: int, name: str, path: str, status: os
     whole, fraction = divmod(status.st_mtime_ns, 1_000_000_000)
     entry.mtime = whole
     if fraction:
-        entry.pax_headers["mtime"] = f"{whole}.{fraction:09d}"
+        _extended(entry)["mtime"] = f"{whole}.{fraction:09d}"
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFLNK:
         entry.type = tarfile.SYMTYPE
@@ -67,12 +67,16 @@ def add_file(tar: tarfile.TarFile, parent: int, name: str, path: str, status: os
     tar.addfile(entry)
 
 
+def _extended(entry: tarfile.TarInfo) -> dict[str, str]:
+    return cast(dict[str, str], entry.pax_headers)
+
+
 def _add_xattrs(entry: tarfile.TarInfo, descriptor: int) -> None:
     with contextlib.suppress(OSError):
         for name in os.listxattr(descriptor):
             if not name.startswith("trusted.overlay."):
                 value = os.getxattr(descriptor, name)
-                entry.pax_headers[_XATTR + name] = value.decode("utf-8", "surrogateescape")
+                _extended(entry)[_XATTR + name] = value.decode("utf-8", "surrogateescape")
 
 
 def write_tar(root: int, path: str, out: BinaryIO, *, rename: str | None = None, follow: bool = False) -> None:

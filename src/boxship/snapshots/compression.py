@@ -5,10 +5,11 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import zlib
 from typing import BinaryIO, Protocol, cast
 
 import zstandard
-from isal import igzip, isal_zlib
+from isal import isal_zlib
 
 from boxship.errors import Invalid
 
@@ -94,7 +95,7 @@ class Decompressor:
                 self._fresh = False
                 out.append(self._engine.decompress(data))
                 data = getattr(self._engine, "unused_data", b"") if getattr(self._engine, "eof", False) else b""
-        except (isal_zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError) as error:
+        except (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError) as error:
             raise Invalid(f"broken {self._kind} stream: {error}") from error
         return out[0] if len(out) == 1 else b"".join(out)
 
@@ -138,5 +139,3 @@ def gzip_compressor() -> Compressor:
     """gzip at isal's level 1, without a time stamp: equal bytes in give equal bytes out."""
     return cast(Compressor, isal_zlib.compressobj(level=1, wbits=31))
 
-
-__all__ = ["Compressor", "Decompressor", "decompressed", "detect", "gzip_compressor", "igzip"]

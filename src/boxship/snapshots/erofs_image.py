@@ -118,10 +118,10 @@ class _Image:
     def _sparse_bits(node: Node) -> int | None:
         """The largest chunk that every extent is made of, in bits above the block; None where none is."""
         combined = 0
-        for index, (offset, position, length) in enumerate(node.extents):
+        for offset, position, length in node.extents:
             if position % _BLOCK:
                 return None
-            last = index == len(node.extents) - 1 and offset + length == node.size
+            last = offset + length == node.size
             combined |= offset | (0 if last else length)
         if combined % _BLOCK:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from json.encoder import encode_basestring  # type: ignore[attr-defined]
+from json.encoder import encode_basestring
 
 from boxship.runtime.protocol import Log
 

@@ -1,0 +1,316 @@
+"""An HTTP/1.1 server on h11: keep-alive, chunks, 100-continue, and connections that handlers take over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import logging
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import h11
+
+from boxship.errors import Unavailable
+from boxship.http.message import FileRange, Handler, Headers, Hijacked, Query, Request, Response, Stream
+
+log = logging.getLogger(__name__)
+
+HEADER_SECONDS = 60.0
+"""How long a client may take to send a request's head once it has begun, and idle connections are kept."""
+
+_IDLE_SECONDS = 600.0
+_HEAD_LIMIT = 64 << 10
+_READ = 1 << 18
+_HIGH_WATER = 1 << 20
+
+
+class Server:
+    """Serves one handler on any number of sockets."""
+
+    def __init__(self, handle: Handler) -> None:
+        self._handle = handle
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[asyncio.Task[None]] = set()
+        self._unix_paths: list[Path] = []
+
+    async def serve_unix(self, path: Path, *, mode: int = 0o660, group: str | None = "docker") -> None:
+        """Listen on a unix socket, owned by root and `group` where that exists; raises `Unavailable`."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            listener.bind(os.fspath(path))
+            path.chmod(mode)
+            if group:
+                with contextlib.suppress(KeyError):
+                    os.chown(path, 0, grp.getgrnam(group).gr_gid)
+        except OSError as error:
+            listener.close()
+            raise Unavailable(f"cannot listen on {path}: {(error.strerror or '').lower()}") from error
+        self._unix_paths.append(path)
+        await self.serve_socket(listener)
+
+    async def serve_tcp(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen on TCP and return the port; raises `Unavailable`."""
+        try:
+            server = await asyncio.start_server(self._connected, host, port, ssl=tls, limit=_HIGH_WATER)
+        except OSError as error:
+            raise Unavailable(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from error
+        self._servers.append(server)
+        address: tuple[str, int] = server.sockets[0].getsockname()
+        return address[1]
+
+    async def serve_socket(self, listener: socket.socket) -> None:
+        """Listen on a socket that is bound already (socket activation)."""
+        listener.setblocking(False)
+        if listener.family == socket.AF_UNIX:
+            server = await asyncio.start_unix_server(self._connected, sock=listener, limit=_HIGH_WATER, backlog=512)
+        else:
+            server = await asyncio.start_server(self._connected, sock=listener, limit=_HIGH_WATER, backlog=512)
+        self._servers.append(server)
+
+    async def close(self) -> None:
+        """Stop listening, end every connection."""
+        for server in self._servers:
+            server.close()
+        for task in list(self._connections):
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=5)
+        for path in self._unix_paths:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        connection = _Connection(reader, writer, self._handle)
+        try:
+            await connection.run()
+        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError, h11.ProtocolError, ssl.SSLError):
+            pass
+        except asyncio.CancelledError:
+            pass  # the server closes, or the client has gone
+        except Exception:
+            log.exception("a connection failed")
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+
+class _Connection:
+    """One client, request after request."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Handler) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._handle = handle
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
+        self._hijacked: _Raw | None = None
+        self._body_read = False
+
+    async def run(self) -> None:
+        while True:
+            event = await self._next_request()
+            if event is None:
+                return
+            await self._serve(event)
+            if self._hijacked is not None:
+                await self._hijacked.close()
+                return
+            await self._drop_body()
+            if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+                return
+            self._h11.start_next_cycle()
+
+    async def _next_request(self) -> h11.Request | None:
+        while True:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as error:
+                await self._send(Response(error.error_status_hint, f"{error}\n".encode(), {"Connection": "close"}))
+                return None
+            if event is h11.NEED_DATA:
+                await self._fill(_IDLE_SECONDS)
+            elif isinstance(event, h11.Request):
+                return event
+            else:
+                return None
+
+    async def _fill(self, seconds: float | None = None) -> None:
+        if seconds is None:
+            self._h11.receive_data(await self._reader.read(_READ))
+        else:
+            async with asyncio.timeout(seconds):
+                self._h11.receive_data(await self._reader.read(_READ))
+
+    async def _serve(self, event: h11.Request) -> None:
+        target = event.target.decode("latin-1")
+        path, _, query = target.partition("?")
+        method = event.method.decode("latin-1")
+        self._body_read = False
+        request = Request(method, path, Query(query), Headers(event.headers.raw_items()), self)
+        try:
+            response = await self._handle(request)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception:
+            log.exception("%s %s failed", method, path)
+            response = Response(500, b'{"message":"internal error"}\n', {"Content-Type": "application/json"})
+        if not isinstance(response, Hijacked) and self._hijacked is None:
+            await self._send(response, head=method == "HEAD")
+
+    async def body(self) -> AsyncIterator[bytes]:
+        while not self._body_read:
+            if self._h11.they_are_waiting_for_100_continue:
+                self._write(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])))
+            event = self._h11.next_event()
+            if event is h11.NEED_DATA:
+                await self._fill()
+            elif isinstance(event, h11.Data):
+                yield bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                self._body_read = True
+            else:
+                raise ConnectionResetError("the client ended its request early")
+
+    async def _drop_body(self) -> None:
+        """A short body that the handler left unread is read away; a long one costs the connection."""
+        dropped = 0
+        if self._body_read or self._h11.their_state is h11.DONE:
+            return
+        if self._h11.they_are_waiting_for_100_continue:
+            return
+        async for part in self.body():
+            dropped += len(part)
+            if dropped > _HIGH_WATER:
+                return
+
+    async def hijack(self, head: bytes) -> Stream:
+        if not self._body_read:
+            async for _ in self.body():
+                pass
+        early = bytes(self._h11.trailing_data[0])
+        self._hijacked = _Raw(self._reader, self._writer, early)
+        self._writer.write(head)
+        await self._writer.drain()
+        return self._hijacked
+
+    def _write(self, data: bytes | None) -> None:
+        if data:
+            self._writer.write(data)
+
+    async def _send(self, response: Response, *, head: bool = False) -> None:
+        headers = [(name, value) for name, value in response.headers.items()]
+        body = response.body
+        if isinstance(body, bytes):
+            if response.status >= 200 and response.status not in (204, 304) and "Content-Length" not in response.headers:
+                headers.append(("Content-Length", str(len(body))))
+            parts = [self._h11.send(h11.Response(status_code=response.status, headers=headers)) or b""]
+            if body and not head and response.status not in (204, 304):
+                parts.append(self._h11.send(h11.Data(data=body)) or b"")
+            parts.append(self._h11.send(h11.EndOfMessage()) or b"")
+            self._writer.write(b"".join(parts))
+            await self._writer.drain()
+        elif isinstance(body, FileRange):
+            headers.append(("Content-Length", str(body.size)))
+            self._write(self._h11.send(h11.Response(status_code=response.status, headers=headers)))
+            if not head and body.size:
+                await self._send_file(body)
+            self._write(self._h11.send(h11.EndOfMessage()))
+            await self._writer.drain()
+        else:
+            self._write(self._h11.send(h11.Response(status_code=response.status, headers=headers)))
+            await self._writer.drain()
+            if not head:
+                await self._send_stream(body)
+            self._write(self._h11.send(h11.EndOfMessage()))
+            await self._writer.drain()
+
+    async def _send_file(self, part: FileRange) -> None:
+        await self._writer.drain()
+        with open(part.path, "rb") as file:
+            data = self._h11.send_with_data_passthrough(h11.Data(data=_Sized(part.size)))
+            assert data is not None
+            await asyncio.get_running_loop().sendfile(self._writer.transport, file, part.offset, part.size)
+
+    async def _send_stream(self, body: AsyncIterator[bytes]) -> None:
+        """Send what comes; where the client goes meanwhile, the source is cancelled."""
+        task = asyncio.current_task()
+        assert task is not None
+        watch = asyncio.ensure_future(self._watch(task))
+        try:
+            async for part in body:
+                if part:
+                    self._write(self._h11.send(h11.Data(data=part)))
+                    await self._writer.drain()
+        finally:
+            watch.cancel()
+            close = getattr(body, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _watch(self, task: asyncio.Task[None]) -> None:
+        try:
+            data = await self._reader.read(_READ)
+            while data:
+                self._h11.receive_data(data)
+                data = await self._reader.read(_READ)
+        except (ConnectionError, h11.ProtocolError):
+            pass
+        task.cancel()
+
+
+class _Sized(bytes):
+    """Stands for file data in h11's count of the body."""
+
+    _size: int
+
+    def __new__(cls, size: int) -> _Sized:
+        made = super().__new__(cls)
+        made._size = size
+        return made
+
+    def __len__(self) -> int:
+        return self._size
+
+
+class _Raw:
+    """A connection after the request: bytes both ways."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, early: bytes) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._early = early
+
+    async def read(self, limit: int = 65536) -> bytes:
+        if self._early:
+            data, self._early = self._early[:limit], self._early[limit:]
+            return data
+        try:
+            return await self._reader.read(limit)
+        except ConnectionError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def drain(self) -> None:
+        await self._writer.drain()
+
+    def write_eof(self) -> None:
+        with contextlib.suppress(OSError, RuntimeError):
+            if self._writer.can_write_eof():
+                self._writer.write_eof()
+
+    async def close(self) -> None:
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(10):
+                await self._writer.drain()
+        self._writer.close()
