@@ -90,7 +90,9 @@ class Client:
         status, received = link.exchange(method, path, fields, body)
         return ClientResponse(status, received, link)
 
-    def hijack(self, method: str, path: str, *, query: Any = None, json_body: Any = None) -> tuple[ClientResponse, socket.socket, bytes]:
+    def hijack(
+        self, method: str, path: str, *, query: Any = None, json_body: Any = None
+    ) -> tuple[ClientResponse, socket.socket, bytes]:
         """Ask for a raw stream: the response, the socket where it was granted, and bytes that came early."""
         response = self.request(
             method, path, query=query, json_body=json_body, headers={"Connection": "Upgrade", "Upgrade": "tcp"}

@@ -79,7 +79,7 @@ class Images:
             raise NotFound(f"No such image: {shown}")
         return image
 
-    def list(self) -> list[Image]:
+    def all(self) -> list[Image]:
         """Every image, newest first."""
         images = [self._image(image_id) for image_id in self._records.all]
         return sorted(images, key=lambda image: image.created, reverse=True)
@@ -240,7 +240,9 @@ class Images:
             if ancestor is None:
                 break
             names = tuple(reference.familiar for reference in ancestor.tags)
-            entries[index] = HistoryEntry(ancestor.id, entry.created, entry.created_by, entry.comment, entry.size, names)
+            entries[index] = HistoryEntry(
+                ancestor.id, entry.created, entry.created_by, entry.comment, entry.size, names
+            )
             ancestor = self._image(ancestor.parent) if ancestor.parent in self._records else None
         return entries
 
@@ -339,7 +341,7 @@ class Images:
         """Remove the unused images that `accept` takes; what was removed, and the bytes freed."""
         before = self.disk_usage()
         removed: list[Removed] = []
-        for image in self.list():
+        for image in self.all():
             parent_of = any(record.parent == image.id for record in self._records.all.values())
             if not self.in_use(image.id) and not (parent_of and not image.tags) and accept(image):
                 removed += [self._untag(image, reference) for reference in image.tags]

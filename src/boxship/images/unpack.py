@@ -28,7 +28,9 @@ class Unpacker:
     def __enter__(self) -> Unpacker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._ingest.__exit__(kind, error, trace)
         self._writer.__exit__(kind, error, trace)
 

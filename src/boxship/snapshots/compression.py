@@ -138,4 +138,3 @@ class Compressor(Protocol):
 def gzip_compressor() -> Compressor:
     """gzip at isal's level 1, without a time stamp: equal bytes in give equal bytes out."""
     return cast(Compressor, isal_zlib.compressobj(level=1, wbits=31))
-

@@ -1,0 +1,711 @@
+"""Networks: made, listed, removed; containers attached to them and let go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from boxship.errors import BoxshipError, Conflict, Denied, Invalid, NotFound, Unavailable
+from boxship.events.bus import Events
+from boxship.network import links, resolvers
+from boxship.network.addresses import AddressPool, Subnet, mac_of, parse_subnet, split_pools
+from boxship.network.dns import Resolver
+from boxship.network.firewall import Firewall, redirect_resolver
+from boxship.network.model import (
+    Attachment,
+    Endpoint,
+    EndpointRequest,
+    Network,
+    Pool,
+    PublishedPort,
+    Sandbox,
+    SandboxRecord,
+)
+from boxship.network.namespaces import Workshop, open_resolver_sockets
+from boxship.network.ports import Ports
+from boxship.state.database import Database
+
+T = TypeVar("T")
+
+PREDEFINED = ("bridge", "host", "none")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_SPARE = 6
+"""How many namespaces wait on the default bridge for containers to come."""
+
+_OPTION_NAME = "com.docker.network.bridge.name"
+_OPTION_ICC = "com.docker.network.bridge.enable_icc"
+_OPTION_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+_OPTION_HOST_IP = "com.docker.network.bridge.host_binding_ipv4"
+_OPTION_MTU = "com.docker.network.driver.mtu"
+_OPTIONS = frozenset(
+    {_OPTION_NAME, _OPTION_ICC, _OPTION_MASQUERADE, _OPTION_HOST_IP, _OPTION_MTU,
+     "com.docker.network.bridge.default_bridge", "com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6",
+     "com.docker.network.container_iface_prefix"}
+)  # fmt: skip
+
+
+class Networks:
+    """All networks of one engine; `instance` tells engines on one host apart, empty for the first."""
+
+    def __init__(
+        self, database: Database, events: Events, *, instance: str = "", bip: str = "",
+        pools: list[tuple[str, int]] | None = None, resolv_conf: Path = Path("/etc/resolv.conf"),
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._events = events
+        self._instance = instance
+        self._bip = bip
+        self._candidates = split_pools(pools or [])
+        self._resolv_conf = resolv_conf
+        self._networks = database.collection("networks", Network)
+        self._sandboxes = database.collection("sandboxes", SandboxRecord)
+        self._pools: dict[str, list[AddressPool]] = {}
+        self._indexes: dict[str, int] = {}
+        self._resolvers: dict[str, Resolver] = {}
+        self._workshop = Workshop()
+        self._firewall = Firewall(f"boxship-{instance}" if instance else "boxship")
+        self._ports = Ports(self._firewall)
+        self._spare: list[tuple[int, Endpoint]] = []
+        self._spare_bare: list[int] = []
+        self._refilling: asyncio.Task[None] | None = None
+        self._ipv6_host = Path("/proc/net/if_inet6").exists()
+        self._closed = False
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Lay the firewall, make the bridges that are missing; raises `Unavailable` where the kernel refuses."""
+        try:
+            self._firewall.lay()
+        except OSError as error:
+            raise Unavailable(f"cannot set the firewall up: {(error.strerror or '').lower()}") from error
+        _write_sysctl("ipv4/ip_forward", "1")
+        for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null")):
+            if self._by_name(name) is None:
+                bridge = f"boxship{'-' if self._instance else '0'}{self._instance}"[:15] if driver == "bridge" else ""
+                network = Network(secrets.token_hex(32), name, driver, time.time_ns(), bridge)
+                self._networks.put(network.id, network)
+        default = self.get("bridge")
+        if not default.pools or (self._bip and default.pools[0] != _bip_pool(self._bip)):
+            pool = _bip_pool(self._bip) if self._bip else await self._free_pool()
+            self._networks.put(default.id, _replace(default, pools=[pool]))
+        for network in list(self._networks.all.values()):
+            if network.driver == "bridge":
+                await self._realise(network)
+        self._refill()
+
+    async def _realise(self, network: Network) -> None:
+        """Make a network's bridge where it is missing, and let the firewall know it."""
+        self._pools[network.id] = [AddressPool(pool) for pool in network.pools]
+        mtu = int(network.options.get(_OPTION_MTU, "1500"))
+
+        def make() -> int:
+            route = self._workshop.route
+            existing = links.list_links(route).get(network.bridge)
+            if existing is None:
+                route.request([links.make_bridge(network.bridge, mtu)])
+                existing = links.list_links(route)[network.bridge]
+            route.request(
+                links.add_address(existing.index, ipaddress.ip_interface(f"{pool.gateway}/{pool.subnet.prefixlen}"))
+                for pool in self._pools[network.id]
+            )
+            # a connection to 127.0.0.1 that leads to a container leaves over the bridge; the firewall's guard
+            # keeps everything that comes over it from the host's loopback
+            _write_sysctl(f"ipv4/conf/{network.bridge}/route_localnet", "1")
+            if any(pool.subnet.version == 6 for pool in self._pools[network.id]):
+                _write_sysctl("ipv6/conf/all/forwarding", "1")
+            return existing.index
+
+        try:
+            self._indexes[network.id] = await self._workshop.run(make)
+            self._firewall.add_network(
+                network.bridge, self._subnets(network), internal=network.internal, masquerade=_masquerades(network)
+            )
+        except OSError as error:
+            raise Unavailable(f"cannot make network {network.name}: {(error.strerror or '').lower()}") from error
+
+    def _subnets(self, network: Network) -> list[Subnet]:
+        return [parse_subnet(pool.subnet) for pool in network.pools]
+
+    async def close(self, *, keep: bool = False) -> None:
+        """End; with `keep` bridges and rules stay for the containers that go on."""
+        self._closed = True
+        if self._refilling is not None:
+            self._refilling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._refilling
+        for resolver in self._resolvers.values():
+            resolver.close()
+        self._ports.close()
+        for descriptor in [*(spare for spare, _ in self._spare), *self._spare_bare]:
+            os.close(descriptor)
+        self._spare.clear()
+        self._spare_bare.clear()
+        if not keep:
+            indexes = list(self._indexes.values())
+
+            def unmake() -> None:
+                for index in indexes:
+                    with contextlib.suppress(OSError):
+                        self._workshop.route.request([links.delete_link(index)])
+
+            await self._workshop.run(unmake)
+            with contextlib.suppress(OSError):
+                self._firewall.remove()
+        self._workshop.close()
+        self._firewall.close()
+
+    # --- networks ---
+
+    def all(self) -> list[Network]:
+        return list(self._networks.all.values())
+
+    def _by_name(self, name: str) -> Network | None:
+        return next((network for network in self._networks.all.values() if network.name == name), None)
+
+    def get(self, name: str) -> Network:
+        """By name, id, or unique prefix of an id; raises `NotFound`, `Invalid`."""
+        found = self._by_name(name) or self._networks.get(name)
+        if found is not None:
+            return found
+        matching = [network for network in self._networks.all.values() if name and network.id.startswith(name)]
+        if len(matching) > 1:
+            raise Invalid(f"network {name} is ambiguous ({len(matching)} matches found based on ID prefix)")
+        if not matching:
+            raise NotFound(f"network {name} not found")
+        return matching[0]
+
+    async def create(
+        self, name: str, *, driver: str = "bridge", pools: list[Pool] | None = None, internal: bool = False,
+        ipv6: bool = False, attachable: bool = False, labels: dict[str, str] | None = None,
+        options: dict[str, str] | None = None, ipam_driver: str = "default", ipam_options: dict[str, str] | None = None,
+    ) -> Network:  # fmt: skip
+        """Make a network; raises `Conflict`, `Invalid`, `NotFound` for a driver that does not exist."""
+        if not _NAME.fullmatch(name):
+            raise Invalid(f"invalid network name: {name!r}", hint="letters, digits, _ . and -, not first")
+        if name in PREDEFINED:
+            raise Denied(f"operation is not permitted on predefined {name} network")
+        if self._by_name(name) is not None:
+            raise Conflict(f"network with name {name} already exists")
+        if driver in ("host", "null"):
+            raise Denied(f'only one instance of "{driver}" network is allowed')
+        if driver not in ("", "bridge"):
+            raise NotFound(f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found')
+        if ipam_driver not in ("", "default"):
+            raise NotFound(f'could not find plugin {ipam_driver}: plugin "{ipam_driver}" not found')
+        options = options or {}
+        for option in options:
+            if option not in _OPTIONS:
+                raise Invalid(f"network option {option!r} is not supported by the bridge driver")
+        pools = list(pools or [])
+        self._check_overlap(pools)
+        versions = {parse_subnet(pool.subnet).version for pool in pools}
+        if 4 not in versions:
+            pools.insert(0, await self._free_pool())
+        if ipv6 and 6 not in versions:
+            pools.append(Pool(f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::/64"))
+        if 6 in versions and not ipv6:
+            raise Invalid(f"network {name} has an IPv6 subnet, but IPv6 is not enabled", hint="add --ipv6")
+        pools = [
+            Pool(str(parse_subnet(p.subnet)), p.gateway or str(AddressPool(p).gateway), p.ip_range, p.auxiliary)
+            for p in pools
+        ]
+        identity = secrets.token_hex(32)
+        network = Network(
+            identity, name, "bridge", time.time_ns(), options.get(_OPTION_NAME) or f"br-{identity[:12]}", pools,
+            internal, ipv6, attachable, labels or {}, options, "default", ipam_options or {},
+        )  # fmt: skip
+        if len(network.bridge) > 15:
+            raise Invalid(f"invalid bridge name {network.bridge!r}: more than 15 characters")
+        await self._realise(network)
+        self._networks.put(network.id, network)
+        self._events.publish("network", "create", network.id, name=name, type="bridge")
+        return network
+
+    def _check_overlap(self, pools: list[Pool]) -> None:
+        for pool in pools:
+            subnet = parse_subnet(pool.subnet)
+            AddressPool(pool)
+            for network in self._networks.all.values():
+                for other in self._subnets(network):
+                    if other.overlaps(subnet):
+                        raise Conflict(
+                            f"invalid pool request: Pool overlaps with other one on this address space: {subnet}"
+                            f" is part of network {network.name}"
+                        )
+
+    async def _free_pool(self) -> Pool:
+        taken = [subnet for _, subnet in await self._workshop.run(lambda: links.list_subnets(self._workshop.route))]
+        for network in self._networks.all.values():
+            taken += self._subnets(network)
+        for candidate in self._candidates:
+            if candidate.version == 4 and not any(candidate.overlaps(subnet) for subnet in taken):
+                return Pool(str(candidate), str(candidate[1]))
+        raise Unavailable("all predefined address pools have been fully subnetted")
+
+    async def remove(self, name: str) -> Network:
+        """Remove a network; raises `Denied` for a predefined one, and while containers are attached."""
+        network = self.get(name)
+        if network.name in PREDEFINED:
+            raise Denied(f"{network.name} is a pre-defined network and cannot be removed")
+        users = self.containers_of(network)
+        if users:
+            listed = ", ".join(f'name:"{record.name}" id:"{record.container[:12]}"' for record, _ in users)
+            raise Denied(f"error while removing network: network {network.name} has active endpoints ({listed})")
+        index = self._indexes.pop(network.id, None)
+        if index is not None:
+            await self._workshop.run(lambda: self._workshop.route.request([links.delete_link(index)]))
+        self._firewall.remove_network(
+            network.bridge, self._subnets(network), internal=network.internal, masquerade=_masquerades(network)
+        )
+        self._pools.pop(network.id, None)
+        self._networks.delete(network.id)
+        self._events.publish("network", "destroy", network.id, name=network.name, type=network.driver)
+        return network
+
+    async def prune(self, accept: Callable[[Network], bool]) -> list[str]:
+        """Remove unused networks that `accept` takes; their names."""
+        removed = []
+        for network in self.all():
+            if network.name not in PREDEFINED and not self.containers_of(network) and accept(network):
+                await self.remove(network.id)
+                removed.append(network.name)
+        return removed
+
+    def containers_of(self, network: Network) -> list[tuple[SandboxRecord, Endpoint]]:
+        return [
+            (record, endpoint)
+            for record in self._sandboxes.all.values()
+            for endpoint in record.endpoints
+            if endpoint.network_id == network.id
+        ]
+
+    # --- containers ---
+
+    def sandbox(self, container: str) -> SandboxRecord | None:
+        return self._sandboxes.get(container)
+
+    async def bare(self) -> int:
+        """A namespace with nothing but its loopback; the descriptor is the caller's."""
+        if self._spare_bare:
+            descriptor = self._spare_bare.pop()
+            self._refill()
+            return descriptor
+        return await self._workshop.run(self._workshop.make)
+
+    async def attach(self, attachment: Attachment) -> Sandbox:
+        """Make a container's namespace; raises `NotFound`, `Conflict`, `Invalid`. On failure nothing is held."""
+        networks = {name: self.get(name) for name in attachment.networks}
+        simple = list(networks.values())
+        if (
+            len(simple) == 1
+            and simple[0].name == "bridge"
+            and attachment.networks[next(iter(networks))] == EndpointRequest()
+            and self._spare
+        ):
+            namespace, endpoint = self._spare.pop()
+            endpoints = [endpoint]
+            self._refill()
+        else:
+            namespace, endpoints = await self._make(attachment, networks)
+        ports: list[PublishedPort] = []
+        resolver: Resolver | None = None
+        embedded = any(endpoint.network != "bridge" for endpoint in endpoints)
+        try:
+            upstreams = list(attachment.resolvers) or list(resolvers.read(self._resolv_conf).servers)
+            if embedded:
+                resolver = await self._serve_names(attachment.container, namespace, upstreams, [])
+            if attachment.ports:
+                ports = await self._publish(attachment, endpoints)
+        except BaseException:
+            if resolver is not None:
+                resolver.close()
+            self._resolvers.pop(attachment.container, None)
+            for endpoint in endpoints:
+                self._release(endpoint)
+            os.close(namespace)
+            raise
+        dns_ports = resolver.ports if resolver is not None else []
+        self._sandboxes.put(
+            attachment.container,
+            SandboxRecord(
+                attachment.container, attachment.name, endpoints, ports, dns_ports, upstreams if embedded else []
+            ),
+        )
+        for endpoint in endpoints:
+            self._events.publish(
+                "network",
+                "connect",
+                endpoint.network_id,
+                container=attachment.container,
+                name=endpoint.network,
+                type="bridge",
+            )
+        return Sandbox(namespace, tuple(endpoints), tuple(ports), embedded)
+
+    async def _make(self, attachment: Attachment, networks: dict[str, Network]) -> tuple[int, list[Endpoint]]:
+        endpoints: list[Endpoint] = []
+        try:
+            for name, request in attachment.networks.items():
+                endpoints.append(
+                    self._endpoint(
+                        networks[name], request, f"eth{len(endpoints)}", attachment.container, attachment.name
+                    )
+                )
+            gateway_of = max(endpoints, key=lambda e: (e.priority, not networks_internal(networks, e)), default=None)
+
+            def make() -> int:
+                namespace = self._workshop.make()
+                try:
+                    for endpoint in endpoints:
+                        self._plug(namespace, endpoint, default=endpoint is gateway_of)
+                except BaseException:
+                    os.close(namespace)
+                    raise
+                return namespace
+
+            return await self._workshop.run(make), endpoints
+        except OSError as error:
+            for endpoint in endpoints:
+                self._release(endpoint)
+            raise Unavailable(f"cannot make the container's network: {(error.strerror or '').lower()}") from error
+        except BoxshipError:
+            for endpoint in endpoints:
+                self._release(endpoint)
+            raise
+
+    def _endpoint(
+        self, network: Network, request: EndpointRequest, interface: str, container: str, name: str
+    ) -> Endpoint:
+        """Take addresses on a network."""
+        ipv4 = ipv6 = gateway = gateway6 = mac = ""
+        taken: list[tuple[AddressPool, str]] = []
+        try:
+            for pool in self._pools[network.id]:
+                version = pool.subnet.version
+                if (version == 4 and ipv4) or (version == 6 and ipv6):
+                    continue
+                wanted = request.ipv4 if version == 4 else request.ipv6
+                if wanted and ipaddress.ip_address(wanted) not in pool.subnet:
+                    continue
+                address = pool.take(wanted)
+                taken.append((pool, str(address)))
+                text = f"{address}/{pool.subnet.prefixlen}"
+                if version == 4:
+                    ipv4, gateway = text, "" if network.internal else str(pool.gateway)
+                    mac = mac_of(address)
+                else:
+                    ipv6, gateway6 = text, "" if network.internal else str(pool.gateway)
+            if request.ipv4 and not ipv4:
+                raise Invalid(f"invalid address {request.ipv4}: It does not belong to any of this network's subnets")
+            if request.ipv6 and not ipv6:
+                raise Invalid(f"invalid address {request.ipv6}: It does not belong to any of this network's subnets")
+        except BaseException:
+            for pool, text in taken:
+                pool.release(text)
+            raise
+        dns_names = (
+            []
+            if network.name == "bridge"
+            else [n for n in dict.fromkeys([name, *request.aliases, container[:12]]) if n]
+        )
+        return Endpoint(
+            secrets.token_hex(32), network.id, network.name, request.mac or mac, ipv4, ipv6, gateway, gateway6,
+            list(request.aliases), dns_names, list(request.links), interface, request.ipv4, request.ipv6,
+            request.priority, request.driver_options,
+        )  # fmt: skip
+
+    def _plug(self, namespace: int, endpoint: Endpoint, *, default: bool) -> None:
+        """Put an interface into a namespace; on the workshop's thread."""
+        network = self._networks.get(endpoint.network_id)
+        assert network is not None
+        mtu = int(network.options.get(_OPTION_MTU, "1500"))
+        outside = f"veth{endpoint.id[:8]}"
+        self._workshop.route.request(
+            [links.make_pair(outside, self._indexes[network.id], mtu, endpoint.interface, endpoint.mac, namespace)]
+        )
+        if network.options.get(_OPTION_ICC, "true").lower() == "false":
+            index = links.list_links(self._workshop.route)[outside].index
+            self._workshop.route.request([links.isolate_port(index)])
+
+        def address() -> None:
+            inside = links.open_route()
+            try:
+                index = links.list_links(inside)[endpoint.interface].index
+                messages = [
+                    links.add_address(index, ipaddress.ip_interface(text))
+                    for text in (endpoint.ipv4, endpoint.ipv6)
+                    if text
+                ]
+                if default:
+                    messages += [
+                        links.add_default_route(index, ipaddress.ip_address(text))
+                        for text in (endpoint.gateway, endpoint.gateway6)
+                        if text
+                    ]
+                inside.request(messages)
+            finally:
+                inside.close()
+
+        self._workshop.inside(namespace, address)
+
+    async def _publish(self, attachment: Attachment, endpoints: list[Endpoint]) -> list[PublishedPort]:
+        published: list[PublishedPort] = []
+        outward = self._published_endpoint(endpoints)
+        if outward is None:
+            return []
+        network = self._networks.get(outward.network_id)
+        host_ip = (network.options if network else {}).get(_OPTION_HOST_IP, "")
+        ipv4, ipv6 = _bare(outward.ipv4), _bare(outward.ipv6)
+        try:
+            for request in attachment.ports:
+                wanted = request if request.host_ip or not host_ip else _replace(request, host_ip=host_ip)
+                published += await self._ports.publish(wanted, ipv4, ipv6, ipv6_host=self._ipv6_host)
+        except BoxshipError as error:
+            for port in published:
+                self._ports.release(port, ipv4, ipv6)
+            raise type(error)(
+                f"failed to set up container networking: driver failed programming external connectivity on endpoint"
+                f" {attachment.name} ({outward.id}): {error.message}"
+            ) from error
+        return published
+
+    def _published_endpoint(self, endpoints: list[Endpoint]) -> Endpoint | None:
+        """The endpoint to which published ports lead: on the first network that is not internal."""
+        for endpoint in endpoints:
+            network = self._networks.get(endpoint.network_id)
+            if network is not None and not network.internal:
+                return endpoint
+        return None
+
+    def _release(self, endpoint: Endpoint) -> None:
+        for pool in self._pools.get(endpoint.network_id, ()):
+            for text in (endpoint.ipv4, endpoint.ipv6):
+                address = _bare(text)
+                if address and ipaddress.ip_address(address) in pool.subnet:
+                    pool.release(address)
+
+    def detach(self, container: str) -> None:
+        """Free what a container held; one that held nothing is no error."""
+        record = self._sandboxes.get(container)
+        if record is None:
+            return
+        self._sandboxes.delete(container)
+        outward = self._published_endpoint(record.endpoints)
+        for port in record.ports:
+            self._ports.release(port, _bare(outward.ipv4) if outward else "", _bare(outward.ipv6) if outward else "")
+        resolver = self._resolvers.pop(container, None)
+        if resolver is not None:
+            resolver.close()
+        for endpoint in record.endpoints:
+            self._release(endpoint)
+            self._events.publish(
+                "network", "disconnect", endpoint.network_id, container=container, name=endpoint.network, type="bridge"
+            )
+
+    def rename(self, container: str, name: str) -> None:
+        """Let a container's new name be found."""
+        record = self._sandboxes.get(container)
+        if record is not None:
+            endpoints = [
+                _replace(endpoint, dns_names=[name if known == record.name else known for known in endpoint.dns_names])
+                for endpoint in record.endpoints
+            ]
+            self._sandboxes.put(container, _replace(record, name=name, endpoints=endpoints))
+
+    async def connect(
+        self, container: str, name: str, network: Network, request: EndpointRequest, pid: int
+    ) -> Endpoint:
+        """Plug a running container into a further network; raises `Denied` where it is on it already."""
+        record = self._sandboxes.get(container) or SandboxRecord(container, name)
+        if any(endpoint.network_id == network.id for endpoint in record.endpoints):
+            raise Denied(f"endpoint with name {name} already exists in network {network.name}")
+        if network.driver != "bridge":
+            raise Denied(f"container cannot be connected to the {network.name} network")
+        taken = {endpoint.interface for endpoint in record.endpoints}
+        interface = next(f"eth{number}" for number in range(256) if f"eth{number}" not in taken)
+        endpoint = self._endpoint(network, request, interface, container, name)
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            default = not any(other.gateway for other in record.endpoints)
+            await self._workshop.run(lambda: self._plug(namespace, endpoint, default=default))
+            dns_ports, upstreams = record.dns_ports, record.resolvers
+            if container not in self._resolvers:
+                upstreams = list(resolvers.read(self._resolv_conf).servers)
+                dns_ports = (await self._serve_names(container, namespace, upstreams, [])).ports
+        except OSError as error:
+            self._release(endpoint)
+            raise Unavailable(f"cannot connect to {network.name}: {(error.strerror or '').lower()}") from error
+        finally:
+            os.close(namespace)
+        self._sandboxes.put(
+            container,
+            _replace(record, endpoints=[*record.endpoints, endpoint], dns_ports=dns_ports, resolvers=upstreams),
+        )
+        self._events.publish("network", "connect", network.id, container=container, name=network.name, type="bridge")
+        return endpoint
+
+    async def disconnect(self, container: str, network: Network, pid: int) -> None:
+        """Unplug a running container; raises `Denied` where it is not on the network."""
+        record = self._sandboxes.get(container)
+        gone = next((e for e in record.endpoints if e.network_id == network.id), None) if record else None
+        if record is None or gone is None:
+            raise Denied(f"container {container[:12]} is not connected to network {network.name}")
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        remaining = [endpoint for endpoint in record.endpoints if endpoint is not gone]
+
+        def unplug() -> None:
+            inside = links.open_route()
+            try:
+                found = links.list_links(inside)
+                if gone.interface in found:
+                    inside.request([links.delete_link(found[gone.interface].index)])
+                for endpoint in remaining:
+                    if gone.gateway and endpoint.gateway:
+                        gateway = ipaddress.ip_address(endpoint.gateway)
+                        inside.request([links.add_default_route(found[endpoint.interface].index, gateway)])
+                        break
+            finally:
+                inside.close()
+
+        try:
+            await self._workshop.run(lambda: self._workshop.inside(namespace, unplug))
+        finally:
+            os.close(namespace)
+        self._release(gone)
+        self._sandboxes.put(container, _replace(record, endpoints=remaining))
+        self._events.publish("network", "disconnect", network.id, container=container, name=network.name, type="bridge")
+
+    # --- names ---
+
+    async def _serve_names(self, container: str, namespace: int, upstreams: list[str], ports: list[int]) -> Resolver:
+        def open_inside() -> Resolver:
+            sockets = open_resolver_sockets(ports)
+            resolver = Resolver(
+                *sockets, lambda name: self._lookup(container, name), lambda a: self._reverse(container, a), upstreams
+            )
+            if not ports:
+                redirect_resolver(*resolver.ports)
+            return resolver
+
+        resolver = await self._workshop.run(lambda: self._workshop.inside(namespace, open_inside))
+        self._resolvers[container] = resolver
+        await resolver.serve()
+        return resolver
+
+    def _lookup(self, container: str, name: str) -> list[links.Address] | None:
+        asking = self._sandboxes.get(container)
+        if asking is None:
+            return None
+        mine = {endpoint.network_id: endpoint for endpoint in asking.endpoints if endpoint.network != "bridge"}
+        found: list[links.Address] = []
+        for record in self._sandboxes.all.values():
+            for endpoint in record.endpoints:
+                own = mine.get(endpoint.network_id)
+                if own is None:
+                    continue
+                linked = [link.partition(":") for link in own.links]
+                alias = any(to.lower() == name and link in (record.name, record.container) for link, _, to in linked)
+                plain = {known.lower() for known in endpoint.dns_names}
+                if alias or name in plain or name in {f"{known}.{endpoint.network}".lower() for known in plain}:
+                    found += [ipaddress.ip_address(_bare(text)) for text in (endpoint.ipv4, endpoint.ipv6) if text]
+        return found or None
+
+    def _reverse(self, container: str, address: links.Address) -> str | None:
+        asking = self._sandboxes.get(container)
+        mine = {endpoint.network_id for endpoint in asking.endpoints} if asking else set()
+        for record in self._sandboxes.all.values():
+            for endpoint in record.endpoints:
+                if endpoint.network_id in mine and str(address) in (_bare(endpoint.ipv4), _bare(endpoint.ipv6)):
+                    return f"{record.name}.{endpoint.network}"
+        return None
+
+    # --- after a restart ---
+
+    async def restore(self, running: dict[str, int]) -> None:
+        """Take up again the containers that run (id to pid), free what the others held."""
+        for record in list(self._sandboxes.all.values()):
+            pid = running.get(record.container)
+            if pid is None:
+                self._sandboxes.delete(record.container)
+                continue
+            for endpoint in record.endpoints:
+                for pool in self._pools.get(endpoint.network_id, ()):
+                    for text in (endpoint.ipv4, endpoint.ipv6):
+                        if text and ipaddress.ip_address(_bare(text)) in pool.subnet:
+                            pool.claim(_bare(text))
+            outward = self._published_endpoint(record.endpoints)
+            for port in record.ports:
+                if outward is not None:
+                    with contextlib.suppress(BoxshipError):
+                        await self._ports.take(port, _bare(outward.ipv4), _bare(outward.ipv6))
+            if record.dns_ports:
+                with contextlib.suppress(OSError):
+                    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                    try:
+                        await self._serve_names(record.container, namespace, record.resolvers, record.dns_ports)
+                    finally:
+                        os.close(namespace)
+
+    # --- spares ---
+
+    def _refill(self) -> None:
+        if self._closed or (self._refilling is not None and not self._refilling.done()):
+            return
+        self._refilling = asyncio.get_running_loop().create_task(self._fill_spares())
+
+    async def _fill_spares(self) -> None:
+        # let the request that took one go on first
+        await asyncio.sleep(0.01)
+        default = self.get("bridge")
+        while not self._closed and (len(self._spare) < _SPARE or len(self._spare_bare) < _SPARE // 2):
+            try:
+                if len(self._spare) < _SPARE:
+                    spare = Attachment("", "", "", {"bridge": EndpointRequest()})
+                    namespace, endpoints = await self._make(spare, {"bridge": default})
+                    self._spare.append((namespace, endpoints[0]))
+                else:
+                    self._spare_bare.append(await self._workshop.run(self._workshop.make))
+            except BoxshipError:
+                return  # whoever needs one is told why
+
+
+def networks_internal(networks: dict[str, Network], endpoint: Endpoint) -> bool:
+    return any(network.id == endpoint.network_id and network.internal for network in networks.values())
+
+
+def _masquerades(network: Network) -> bool:
+    return network.options.get(_OPTION_MASQUERADE, "true").lower() != "false"
+
+
+def _bip_pool(bip: str) -> Pool:
+    try:
+        interface = ipaddress.ip_interface(bip)
+    except ValueError:
+        raise Invalid(f"invalid bip {bip!r}", hint="expected an address and a prefix, as in 172.17.0.1/16") from None
+    return Pool(str(interface.network), str(interface.ip))
+
+
+def _bare(text: str) -> str:
+    return text.partition("/")[0]
+
+
+def _replace(value: T, **changes: object) -> T:
+    return msgspec.structs.replace(value, **changes)  # type: ignore[type-var]
+
+
+def _write_sysctl(name: str, value: str) -> None:
+    path = Path("/proc/sys/net") / name
+    with contextlib.suppress(OSError):
+        if path.read_text().strip() != value:
+            path.write_text(value)
