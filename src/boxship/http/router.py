@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from typing import Generic, TypeVar
 from urllib.parse import unquote
-
-from boxship.http.message import Handler
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(:path)?\}")
 
 
-class Router:
+T = TypeVar("T")
+
+
+class Router(Generic[T]):
     """Patterns such as `/containers/{id}/start`; `{name:path}` also takes slashes. The first that fits wins."""
 
     def __init__(self) -> None:
-        self._literal: dict[tuple[str, str], Handler] = {}
-        self._patterns: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
+        self._literal: dict[tuple[str, str], T] = {}
+        self._patterns: dict[tuple[str, str], list[tuple[re.Pattern[str], T]]] = {}
         self._paths: list[re.Pattern[str]] = []
 
-    def add(self, method: str, pattern: str, handler: Handler) -> None:
+    def add(self, method: str, pattern: str, handler: T) -> None:
         expression = re.compile(_PLACEHOLDER.sub(lambda m: f"(?P<{m[1]}>{'.+' if m[2] else '[^/]+'})", pattern))
         self._paths.append(expression)
         if "{" not in pattern:
@@ -29,14 +30,7 @@ class Router:
             key = (method, "" if "{" in first else first)
             self._patterns.setdefault(key, []).append((expression, handler))
 
-    def route(self, method: str, pattern: str) -> Callable[[Handler], Handler]:
-        def register(handler: Handler) -> Handler:
-            self.add(method, pattern, handler)
-            return handler
-
-        return register
-
-    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]] | None:
+    def find(self, method: str, path: str) -> tuple[T, dict[str, str]] | None:
         """The handler and its parameters, percent-decoded; None where nothing fits."""
         handler = self._literal.get((method, path))
         if handler is not None:

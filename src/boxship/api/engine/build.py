@@ -1,0 +1,104 @@
+"""`/build`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from boxship.api.engine import progress
+from boxship.api.engine.images import platform_of
+from boxship.api.engine.services import Services
+from boxship.build.options import BuildOptions
+from boxship.errors import Invalid, Unsupported
+from boxship.http.message import Query, Request, Response, json_response
+
+Version = tuple[int, int]
+
+
+def _document(query: Query, name: str, kind: type) -> Any:
+    text = query.get(name)
+    if not text:
+        return kind()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise Invalid(f"invalid {name}: {error}") from error
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise Invalid(f"invalid {name}: expected a JSON {'object' if kind is dict else 'list'}")
+    return value
+
+
+def options_of(request: Request) -> BuildOptions:
+    """The query's parameters as options; raises `Invalid`, and `Unsupported` for those that BuildKit alone has."""
+    query = request.query
+    if query.get("version") == "2":
+        raise Unsupported("building with BuildKit (version=2) is not supported", hint="build with DOCKER_BUILDKIT=0")
+    if query.get("outputs"):
+        raise Unsupported("build outputs are not supported")
+    registries: dict[str, Any] = {}
+    if request.headers.get("X-Registry-Config"):
+        text = request.headers.get("X-Registry-Config")
+        try:
+            registries = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) or b"{}")
+        except ValueError as error:
+            raise Invalid(f"invalid X-Registry-Config header: {error}") from error
+    return BuildOptions(
+        tags=tuple(query.all("t")),
+        dockerfile=query.get("dockerfile") or "Dockerfile",
+        quiet=query.flag("q"),
+        no_cache=query.flag("nocache"),
+        pull=query.flag("pull"),
+        remove=query.flag("rm", default=True),
+        force_remove=query.flag("forcerm"),
+        build_arguments=_document(query, "buildargs", dict),
+        labels=_document(query, "labels", dict),
+        target=query.get("target"),
+        network=query.get("networkmode") or "default",
+        platform=platform_of(query),
+        extra_hosts=tuple(host for value in query.all("extrahosts") for host in value.split(",") if host),
+        shm_size=query.number("shmsize", 0) or 0,
+        memory=query.number("memory", 0) or 0,
+        memory_swap=query.number("memswap", 0) or 0,
+        cpu_shares=query.number("cpushares", 0) or 0,
+        cpu_quota=query.number("cpuquota", 0) or 0,
+        cpu_period=query.number("cpuperiod", 0) or 0,
+        cpuset_cpus=query.get("cpusetcpus"),
+        cpuset_mems=query.get("cpusetmems"),
+        ulimits=tuple(_document(query, "ulimits", list)),
+        cache_from=tuple(_document(query, "cachefrom", list)),
+        remote=query.get("remote"),
+        squash=query.flag("squash"),
+        credentials=registries,
+    )
+
+
+async def build(services: Services, request: Request, version: Version) -> Response:
+    options = options_of(request)
+
+    async def work(emit: progress.Emit) -> None:
+        context: AsyncIterator[bytes] | None = None if options.remote else request.stream()
+        await services.builder.build(options, context, emit)
+        await services.database.committed()
+
+    return Response(200, progress.stream(work), {"Content-Type": "application/json"})
+
+
+async def prune(services: Services, request: Request, version: Version) -> Response:
+    freed = await services.builder.prune()
+    await services.database.committed()
+    return json_response({"CachesDeleted": None, "SpaceReclaimed": freed})
+
+
+async def cancel(services: Services, request: Request, version: Version) -> Response:
+    raise Unsupported("cancelling a build by id is not supported", hint="close the build's connection")
+
+
+ENDPOINTS = (
+    ("POST", "/build", build),
+    ("POST", "/build/prune", prune),
+    ("POST", "/build/cancel", cancel),
+)

@@ -1,0 +1,291 @@
+"""`/images` and `/distribution`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+
+import msgspec
+
+from boxship.api.engine import progress, render
+from boxship.api.engine.filters import Filters, timestamp
+from boxship.api.engine.services import Services
+from boxship.errors import Invalid, Unsupported
+from boxship.http.message import Query, Request, Response, json_response
+from boxship.images import archive
+from boxship.images.model import Image, Removed
+from boxship.oci.platform import Platform
+from boxship.oci.reference import Reference
+from boxship.registry import distribution
+from boxship.registry.model import Credentials
+from boxship.registry.pull import pull, pull_all
+from boxship.registry.push import push as push_image
+
+Version = tuple[int, int]
+
+
+class _AuthBody(msgspec.Struct, rename="lower"):
+    username: str = ""
+    password: str = ""
+    auth: str = ""
+    serveraddress: str = ""
+    identitytoken: str = ""
+    registrytoken: str = ""
+
+
+def credentials_of(text: str) -> Credentials | None:
+    """The `X-Registry-Auth` header; raises `Invalid` for what cannot be read."""
+    if not text:
+        return None
+    try:
+        body = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) or b"{}", type=_AuthBody)
+    except (msgspec.MsgspecError, binascii.Error, ValueError, UnicodeDecodeError) as error:
+        raise Invalid(f"invalid X-Registry-Auth header: {error}") from error
+    return credentials_from(body)
+
+
+def credentials_from(body: _AuthBody) -> Credentials | None:
+    username, password = body.username, body.password
+    if body.auth and not username:
+        username, _, password = base64.b64decode(body.auth).decode(errors="replace").partition(":")
+    found = Credentials(username, password, body.identitytoken, body.registrytoken, body.serveraddress)
+    return found if found != Credentials(server_address=body.serveraddress) else None
+
+
+def platform_of(query: Query) -> Platform | None:
+    """The `platform` parameter: `os/arch`, or the JSON form of newer clients."""
+    text = query.get("platform")
+    if not text:
+        return None
+    if text.startswith("{"):
+        try:
+            return msgspec.json.decode(text.encode(), type=Platform)
+        except msgspec.MsgspecError as error:
+            raise Invalid(f"invalid platform: {error}") from error
+    return Platform.parse(text)
+
+
+async def list_(services: Services, request: Request, version: Version) -> Response:
+    filters = Filters(request.query, ("before", "dangling", "label", "label!", "reference", "since", "until"))
+    images = services.images
+    if request.query.get("filter"):
+        filters = Filters(Query(f'filters={{"reference":["{request.query.get("filter")}"]}}'), ("reference",))
+    parents = {image.parent for image in images.all()}
+    shared = images.shared_by() if request.query.flag("shared-size") else None
+    documents = []
+    for image in images.all():
+        intermediate = not image.tags and not image.digests and image.id in parents
+        if intermediate and not request.query.flag("all"):
+            continue
+        tags = [reference for reference in image.tags if _fits(filters, reference)]
+        if not _matches(services, image, filters, bool(tags)):
+            continue
+        document = render.image_summary(images, image, shared)
+        if filters.get("reference"):
+            document["RepoTags"] = [reference.familiar for reference in tags]
+        if version < (1, 43) and not document["RepoTags"]:
+            document["RepoTags"] = ["<none>:<none>"]
+            document["RepoDigests"] = document["RepoDigests"] or ["<none>@<none>"]
+        if version >= (1, 44):
+            del document["VirtualSize"]
+        documents.append(document)
+    return json_response(documents)
+
+
+def _fits(filters: Filters, reference: Reference) -> bool:
+    wanted = filters.get("reference")
+    names = (reference.familiar, reference.familiar_name, str(reference), reference.name)
+    return not wanted or any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted for name in names)
+
+
+def _matches(services: Services, image: Image, filters: Filters, tagged: bool) -> bool:
+    labels = image.config.config.labels if image.config.config else None
+    if "dangling" in filters and filters.flag("dangling", default=False) == bool(image.tags):
+        return False
+    if filters.get("reference") and not tagged:
+        return False
+    created = timestamp(image.created[:19] + "Z")
+    for name in filters.get("before"):
+        if created >= timestamp(services.images.get(name).created[:19] + "Z"):
+            return False
+    for name in filters.get("since"):
+        if created <= timestamp(services.images.get(name).created[:19] + "Z"):
+            return False
+    return filters.labels(labels) and filters.without_labels(labels) and created < filters.until()
+
+
+async def create(services: Services, request: Request, version: Version) -> Response:
+    """Pull (`fromImage`) or import (`fromSrc`)."""
+    query = request.query
+    platform = platform_of(query)
+    if query.get("fromImage"):
+        text, tag = query.get("fromImage"), query.get("tag")
+        if tag:
+            text = f"{text}@{tag}" if tag.startswith("sha256:") else f"{text}:{tag}"
+        reference = Reference.parse(text)
+        credentials = credentials_of(request.headers.get("X-Registry-Auth"))
+
+        async def work(emit: progress.Emit) -> None:
+            if reference.tag is None and reference.digest is None and version >= (1, 24) and "tag" in query and not tag:
+                await pull_all(services.registries, services.images, reference, platform=platform, credentials=credentials, progress=emit)
+                return
+            wanted = reference.with_default_tag()
+            image = await pull(
+                services.registries, services.images, wanted, platform=platform, credentials=credentials, progress=emit
+            )
+            await services.database.committed()
+            services.events.publish("image", "pull", wanted.familiar, name=wanted.familiar_name, **_labels(image))
+
+        return _streamed(work)
+    source = query.get("fromSrc")
+    if not source:
+        raise Invalid("either fromImage or fromSrc is needed")
+    target = Reference.parse(query.get("repo") + (f":{query.get('tag')}" if query.get("tag") else "")) if query.get("repo") else None
+    changes = [line for value in query.all("changes") for line in value.splitlines() if line.strip()]
+    if source != "-":
+        raise Unsupported("importing from a URL is not supported", hint="fetch it and import from standard input")
+
+    async def import_(emit: progress.Emit) -> None:
+        image = await archive.import_tar(
+            services.images, request.stream(), target, changes, query.get("message"), platform
+        )
+        await services.database.committed()
+        emit({"status": image.id})
+
+    return _streamed(import_)
+
+
+def _labels(image: Image) -> dict[str, str]:
+    found = (image.config.config.labels if image.config.config else None) or {}
+    return {key: value for key, value in found.items() if key.isidentifier() and key not in ("kind", "action", "actor", "name")}
+
+
+def _streamed(work: object) -> Response:
+    return Response(200, progress.stream(work), {"Content-Type": "application/json"})  # type: ignore[arg-type]
+
+
+async def inspect(services: Services, request: Request, version: Version) -> Response:
+    document = render.image(services.images, services.images.get(request.parameters["name"]))
+    if version >= (1, 44):
+        del document["VirtualSize"]
+    return json_response(document)
+
+
+async def history(services: Services, request: Request, version: Version) -> Response:
+    image = services.images.get(request.parameters["name"])
+    return json_response(
+        [
+            {"Id": entry.id, "Created": render.created_seconds(entry.created), "CreatedBy": entry.created_by,
+             "Tags": list(entry.tags) or None, "Size": entry.size, "Comment": entry.comment}
+            for entry in services.images.history(image)
+        ]
+    )  # fmt: skip
+
+
+async def push(services: Services, request: Request, version: Version) -> Response:
+    tag = request.query.get("tag")
+    reference = Reference.parse(request.parameters["name"] + (f":{tag}" if tag else ""))
+    credentials = credentials_of(request.headers.get("X-Registry-Auth"))
+
+    async def work(emit: progress.Emit) -> None:
+        await push_image(services.registries, services.images, reference, credentials=credentials, progress=emit)
+        await services.database.committed()
+        services.events.publish("image", "push", reference.familiar, name=reference.familiar_name)
+
+    return _streamed(work)
+
+
+async def tag(services: Services, request: Request, version: Version) -> Response:
+    repository, name = request.query.get("repo"), request.query.get("tag")
+    image = services.images.get(request.parameters["name"])
+    services.images.tag(image, Reference.parse(f"{repository}:{name}" if name else repository))
+    await services.database.committed()
+    return Response(201)
+
+
+def _removed(removed: list[Removed]) -> list[dict[str, str]]:
+    return [{"Untagged": r.untagged} if r.untagged else {"Deleted": r.deleted or ""} for r in removed]
+
+
+async def remove(services: Services, request: Request, version: Version) -> Response:
+    query = request.query
+    removed = services.images.remove(
+        request.parameters["name"], force=query.flag("force"), prune_parents=not query.flag("noprune")
+    )
+    await services.database.committed()
+    return json_response(_removed(removed))
+
+
+async def prune(services: Services, request: Request, version: Version) -> Response:
+    filters = Filters(request.query, ("dangling", "label", "label!", "until"))
+    dangling = filters.flag("dangling", default=True)
+    until = filters.until()
+
+    def accept(image: Image) -> bool:
+        labels = image.config.config.labels if image.config.config else None
+        return (
+            (not dangling or not image.tags)
+            and filters.labels(labels)
+            and filters.without_labels(labels)
+            and timestamp(image.created[:19] + "Z") < until
+        )
+
+    removed, freed = services.images.prune(accept)
+    await services.database.committed()
+    services.events.publish("image", "prune", "", reclaimed=str(freed))
+    return json_response({"ImagesDeleted": _removed(removed) or None, "SpaceReclaimed": freed})
+
+
+async def save(services: Services, request: Request, version: Version) -> Response:
+    names = request.query.all("names") or [request.parameters["name"]]
+    for name in names:
+        services.images.get(name)
+    return Response(200, archive.save(services.images, names, platform_of(request.query)), {"Content-Type": "application/x-tar"})
+
+
+async def load(services: Services, request: Request, version: Version) -> Response:
+    async def work(emit: progress.Emit) -> None:
+        for line in await archive.load(services.images, request.stream(), emit):
+            emit({"stream": line + "\n"})
+        await services.database.committed()
+
+    return _streamed(work)
+
+
+async def search(services: Services, request: Request, version: Version) -> Response:
+    raise Unsupported("searching a registry is not supported", hint="search on the registry's own pages")
+
+
+async def distribute(services: Services, request: Request, version: Version) -> Response:
+    credentials = credentials_of(request.headers.get("X-Registry-Auth"))
+    reference = Reference.parse(request.parameters["name"]).with_default_tag()
+    return json_response(await distribution.inspect(services.registries, reference, credentials))
+
+
+async def login(services: Services, request: Request, version: Version) -> Response:
+    body = await request.json(_AuthBody)
+    credentials = credentials_from(body)
+    if credentials is None:
+        raise Invalid("credentials are needed: username and password")
+    token = await services.registries.login(credentials)
+    return json_response({"IdentityToken": token, "Status": "Login Succeeded"})
+
+
+
+ENDPOINTS = (
+    ("GET", "/images/json", list_),
+    ("POST", "/images/create", create),
+    ("POST", "/images/prune", prune),
+    ("POST", "/images/load", load),
+    ("GET", "/images/get", save),
+    ("GET", "/images/search", search),
+    ("GET", "/images/{name:path}/json", inspect),
+    ("GET", "/images/{name:path}/history", history),
+    ("GET", "/images/{name:path}/get", save),
+    ("POST", "/images/{name:path}/push", push),
+    ("POST", "/images/{name:path}/tag", tag),
+    ("DELETE", "/images/{name:path}", remove),
+    ("GET", "/distribution/{name:path}/json", distribute),
+    ("POST", "/auth", login),
+)

@@ -1,0 +1,49 @@
+"""What the Engine API speaks to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from boxship.build.service import Builder
+from boxship.containers.execs import Execs
+from boxship.containers.files import Files
+from boxship.containers.service import Containers
+from boxship.events.bus import Events
+from boxship.images.store import Images
+from boxship.network.service import Networks
+from boxship.registry.registries import Registries
+from boxship.state.database import Database
+from boxship.volumes.service import Volumes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What `info` tells of the engine itself."""
+
+    id: str
+    data_root: str
+    driver_reason: str
+    labels: list[str] = field(default_factory=list)
+    mirrors: list[str] = field(default_factory=list)
+    insecure: list[str] = field(default_factory=list)
+    debug: bool = False
+    live_restore: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    version: str
+    facts: EngineFacts
+    containers: Containers
+    execs: Execs
+    files: Files
+    images: Images
+    registries: Registries
+    networks: Networks
+    volumes: Volumes
+    builder: Builder
+    events: Events
+    database: Database
+    shutdown: Callable[[], Awaitable[None]] | None = None

@@ -1,0 +1,268 @@
+"""Files of a container: copied in and out, exported, compared, committed.
+
+A running container is entered through the root of its first process, so that its volumes and mounts are seen;
+every path is resolved by the kernel inside that root, through descriptors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import BinaryIO
+
+import msgspec
+
+from boxship.containers.config import ContainerConfig
+from boxship.containers.model import Container
+from boxship.containers.service import Containers
+from boxship.errors import Denied, Invalid, NotFound
+from boxship.images.changes import apply_changes
+from boxship.images.model import Image
+from boxship.oci.image_config import ExecutionConfig, History, RootFS
+from boxship.oci.reference import Reference
+from boxship.snapshots.archive import apply_tar, write_tar
+from boxship.snapshots.contract import Change
+from boxship.syscalls.files import open_in_root
+
+_PIPE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PathStat:
+    """What `docker cp` wants to know of a path; the mode as Go's `os.FileMode` numbers it."""
+
+    name: str
+    size: int
+    mode: int
+    mtime: str
+    link_target: str
+
+
+class Files:
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+
+    @contextmanager
+    def _root(self, container: Container) -> Iterator[int]:
+        if container.state.running:
+            descriptor = os.open(f"/proc/{container.state.pid}/root/.", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+        else:
+            with self._containers.snapshotter.mounted(container.id) as descriptor:
+                yield descriptor
+
+    def stat(self, name: str, path: str) -> PathStat:
+        """Raises `NotFound` in Docker's words."""
+        container = self._containers.get(name)
+        with self._root(container) as root:
+            return _stat(root, path, container.id)
+
+    def read(self, name: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
+        """A path as a tar stream; raises `NotFound`."""
+        container = self._containers.get(name)
+        with self._root(container) as root:
+            status = _stat(root, path, container.id)
+        self._containers.publish("archive-path", container)
+
+        def produce(out: BinaryIO) -> None:
+            with self._root(container) as root:
+                base = os.path.basename(path.rstrip("/")) or "."
+                directory = path.endswith(("/", "/."))
+                write_tar(root, path, out, rename="." if base == "." else base, follow=directory)
+
+        return status, piped(produce)
+
+    async def write(
+        self, name: str, path: str, stream: AsyncIterator[bytes], *, keep_kinds: bool, keep_owner: bool
+    ) -> None:
+        """Unpack a tar into a directory; raises `NotFound`, `Conflict`, `Invalid`, `Denied` for a read-only root."""
+        container = self._containers.get(name)
+        if container.host.readonly_rootfs and not any(
+            path == p.destination or path.startswith(p.destination + "/") for p in container.mounts if p.read_write
+        ):
+            raise Denied("container rootfs is marked read-only")
+
+        def consume(source: BinaryIO) -> None:
+            with self._root(container) as root:
+                try:
+                    found = open_in_root(root, path, os.O_PATH)
+                except OSError:
+                    raise NotFound(f"Could not find the file {path} in container {name}") from None
+                is_directory = stat.S_ISDIR(os.fstat(found).st_mode)
+                os.close(found)
+                if not is_directory:
+                    raise Invalid("extraction point is not a directory")
+                apply_tar(root, path, source, keep_kinds=keep_kinds)
+
+        await fed(stream, consume)
+        self._containers.publish("extract-to-dir", container)
+
+    def export(self, name: str) -> AsyncIterator[bytes]:
+        """The whole filesystem as a tar stream."""
+        container = self._containers.get(name)
+        self._containers.publish("export", container)
+
+        def produce(out: BinaryIO) -> None:
+            with self._containers.snapshotter.mounted(container.id) as root:
+                write_tar(root, "/", out, rename="")
+
+        return piped(produce)
+
+    def changes(self, name: str) -> list[Change]:
+        container = self._containers.get(name)
+        return self._containers.snapshotter.changes(container.id)
+
+    def size(self, container: Container) -> int:
+        return self._containers.snapshotter.usage(container.id)
+
+    async def commit(
+        self, name: str, *, reference: Reference | None, message: str, author: str, changes: list[str], pause: bool,
+        config: ContainerConfig | None,
+    ) -> Image:  # fmt: skip
+        """Make an image of a container; raises `NotFound`, `Invalid` for a change that is no instruction."""
+        container = self._containers.get(name)
+        paused = pause and container.state.status == "running"
+        if paused:
+            await self._containers.pause(container.id)
+        try:
+            image = await asyncio.to_thread(self._commit, container, reference, message, author, changes, config)
+        finally:
+            if paused:
+                await self._containers.unpause(container.id)
+        shown = reference.with_default_tag().familiar if reference else ""
+        self._containers.publish("commit", container, comment=message, imageID=image.id, imageRef=shown)
+        return image
+
+    def _commit(
+        self, container: Container, reference: Reference | None, message: str, author: str, changes: list[str],
+        config: ContainerConfig | None,
+    ) -> Image:  # fmt: skip
+        images, snapshotter = self._containers.images, self._containers.snapshotter
+        base = images.get(container.image)
+        with images.pinned() as pin:
+            with snapshotter.writer() as writer:
+                snapshotter.write_diff(container.id, writer)
+                layer = writer.commit()
+            pin(layer)
+            now = datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
+            execution = apply_changes(_execution(config or container.config), changes)
+            history = [
+                *(base.config.history or []),
+                History(now, " ".join([container.path, *container.args]), author, message),
+            ]
+            made = msgspec.structs.replace(
+                base.config, created=now, author=author, config=execution, history=history,
+                rootfs=RootFS("layers", [*base.layers, layer]),
+            )  # fmt: skip
+            return images.create(
+                made.encode(), parent=base.id, tags=[reference] if reference else [], action="tag" if reference else None
+            )
+
+
+def _execution(config: ContainerConfig) -> ExecutionConfig:
+    return ExecutionConfig(
+        config.user, config.exposed_ports, config.env, config.entrypoint, config.cmd, config.volumes, config.working_dir,
+        config.labels, config.stop_signal, False, config.healthcheck, config.shell, config.on_build,
+    )  # fmt: skip
+
+
+def _stat(root: int, path: str, container: str) -> PathStat:
+    try:
+        parent_path, _, name = path.rstrip("/").rpartition("/")
+        if path.endswith("/") or name in ("", ".", ".."):
+            found = open_in_root(root, path, os.O_PATH)
+            status, target = os.fstat(found), ""
+            os.close(found)
+        else:
+            parent = open_in_root(root, parent_path or "/", os.O_RDONLY | os.O_DIRECTORY)
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            target = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(status.st_mode) else ""
+            os.close(parent)
+            if target and not target.startswith("/"):
+                target = os.path.normpath(os.path.join("/", parent_path, target))
+    except OSError:
+        raise NotFound(f"Could not find the file {path} in container {container}") from None
+    mtime = datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat().replace("+00:00", "Z")
+    return PathStat(os.path.basename(path.rstrip("/")) or "/", status.st_size, go_mode(status.st_mode), mtime, target)
+
+
+def go_mode(mode: int) -> int:
+    """A mode as Go's `os.FileMode` has it: permissions, and the kind in the high bits."""
+    kinds = {
+        stat.S_IFDIR: 1 << 31,
+        stat.S_IFLNK: 1 << 27,
+        stat.S_IFIFO: 1 << 25,
+        stat.S_IFSOCK: 1 << 24,
+        stat.S_IFBLK: 1 << 26,
+        stat.S_IFCHR: 1 << 26 | 1 << 21,
+    }
+    found = mode & 0o777 | kinds.get(stat.S_IFMT(mode), 0)
+    for bit, high in ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20)):
+        if mode & bit:
+            found |= high
+    return found
+
+
+async def piped(produce: Callable[[BinaryIO], None]) -> AsyncIterator[bytes]:
+    """What a function writes on a thread of its own, as it writes it."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with open(writer, "wb", buffering=1 << 16) as out:
+                produce(out)
+        except BrokenPipeError:
+            pass  # nobody reads any more
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="archive", daemon=True)
+    thread.start()
+    try:
+        while data := await asyncio.to_thread(os.read, reader, _PIPE):
+            yield data
+    finally:
+        os.close(reader)
+        thread.join()
+    if failure:
+        raise failure[0]
+
+
+async def fed(stream: AsyncIterator[bytes], consume: Callable[[BinaryIO], None]) -> None:
+    """Give a stream to a function that reads a file, on a thread; raises what the function raises."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+
+    def run() -> None:
+        with open(reader, "rb", buffering=1 << 16) as source:
+            consume(source)
+            while source.read(_PIPE):
+                pass
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(writer, view) :]
+
+    task = asyncio.get_running_loop().run_in_executor(None, run)
+    try:
+        async for data in stream:
+            try:
+                await asyncio.to_thread(write, data)
+            except BrokenPipeError:
+                break
+    finally:
+        os.close(writer)
+        await asyncio.wait([task])
+    await task
+
+

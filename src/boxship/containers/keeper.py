@@ -1,0 +1,92 @@
+"""The engine's side of the keeper: requests awaited, exits delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from boxship.errors import BoxshipError, Conflict, Internal, Invalid, Unavailable
+from boxship.runtime.client import KeeperClient
+from boxship.runtime.protocol import Acknowledge, Exited, Reply, Request
+
+log = logging.getLogger(__name__)
+
+
+class StartFailed(Invalid):
+    """Raised when a process could not be started; `stage` says where it failed, `code` what a shell would exit with."""
+
+    def __init__(self, message: str, stage: str, errno: int) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.code = 127 if stage in ("exec", "workdir") and errno in (2, 20) else 126
+
+
+class Keeper:
+    """One connection to the keeper, on the running loop."""
+
+    def __init__(self, client: KeeperClient) -> None:
+        self._client = client
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self.exited: Callable[[Exited], None] = lambda _: None
+        self.lost: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        asyncio.get_running_loop().add_reader(self._client.fileno(), self._receive)
+
+    @property
+    def pid(self) -> int:
+        return self._client.peer_pid()
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                message = self._client.receive()
+            except Unavailable as error:
+                log.error("%s", error)
+                self.close()
+                for future in self._waiting.values():
+                    if not future.done():
+                        future.set_exception(Unavailable(error.message))
+                self._waiting.clear()
+                self.lost()
+                return
+            if message is None:
+                return
+            if isinstance(message, Exited):
+                try:
+                    self.exited(message)
+                except BoxshipError:
+                    log.exception("the exit of %s could not be recorded", message.id)
+                continue
+            future = self._waiting.pop(message.number, None)
+            if future is not None and not future.done():
+                future.set_result(message)
+            else:
+                for descriptor in message.descriptors:
+                    os.close(descriptor)
+
+    async def ask(self, request: Request, descriptors: Sequence[int] = ()) -> Reply:
+        """Send a request and wait for its reply; raises `StartFailed`, `Conflict`, `Unavailable`."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        number = self._client.send(request, descriptors)
+        self._waiting[number] = future
+        reply = await future
+        if reply.error is not None:
+            body: dict[str, Any] = reply.body
+            stage, errno = str(body.get("stage")), int(body.get("errno", 0))
+            if stage == "request":
+                raise Conflict(reply.error)
+            if stage == "internal":
+                raise Internal(reply.error)
+            raise StartFailed(reply.error, stage, errno)
+        return reply
+
+    def acknowledge(self, exited: Exited) -> None:
+        self._client.send(Acknowledge(exited.id, exited.exec_id))
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._client.fileno())
+        self._client.close()

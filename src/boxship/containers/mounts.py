@@ -1,0 +1,251 @@
+"""What a container wants mounted: `--volume`, `--mount`, `--tmpfs`, `--volumes-from`, and the image's volumes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from boxship.containers.config import ContainerConfig, HostConfig, Mount
+from boxship.containers.model import Container, MountPoint
+from boxship.errors import BoxshipError, Invalid, Unsupported
+from boxship.images.model import Image
+from boxship.snapshots.archive import apply_tar, write_tar
+from boxship.snapshots.contract import Snapshotter
+from boxship.syscalls.files import open_in_root
+from boxship.volumes.service import Volumes
+
+_PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave"})
+_SHARED = frozenset({"shared", "rshared"})
+_MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "copy", "cached", "delegated", "consistent", "rro"})
+
+Find = Callable[[str], Container]
+
+
+def resolve(
+    config: ContainerConfig, host: HostConfig, image: Image, volumes: Volumes, find: Find, labels: dict[str, str]
+) -> list[MountPoint]:
+    """The mount points of a new container, its volumes made; raises `Invalid`, `NotFound`, `Unsupported`."""
+    points: dict[str, MountPoint] = {}
+    for entry in host.volumes_from or []:
+        for point in _from_container(entry, find):
+            points[point.destination] = point
+    explicit: set[str] = set()
+
+    def place(point: MountPoint) -> None:
+        if point.destination in explicit:
+            raise Invalid(f"Duplicate mount point: {point.destination}")
+        explicit.add(point.destination)
+        points[point.destination] = point
+
+    for text in host.binds or []:
+        place(_bind(text, volumes))
+    for mount in host.mounts or []:
+        place(_mount(mount, volumes))
+    for destination, options in (host.tmpfs or {}).items():
+        place(MountPoint("tmpfs", _clean(destination), options=[part for part in options.split(",") if part]))
+    image_volumes = image.config.config.volumes if image.config.config else None
+    for destination in {**(image_volumes or {}), **(config.volumes or {})}:
+        cleaned = _clean(destination)
+        if cleaned not in points:
+            volume = volumes.create("", labels={"com.docker.volume.anonymous": ""})
+            points[cleaned] = MountPoint(
+                "volume", cleaned, str(volumes.path(volume.name)), volume.name, "local", copy=True, anonymous=True
+            )
+    return [points[key] for key in sorted(points)]
+
+
+def _clean(path: str) -> str:
+    if not path.startswith("/"):
+        raise Invalid(f"invalid mount path: '{path}' mount path must be absolute")
+    cleaned = os.path.normpath(path)
+    cleaned = "/" + cleaned.lstrip("/")
+    if cleaned == "/":
+        raise Invalid("invalid specification: destination can't be '/'")
+    return cleaned
+
+
+def _bind(text: str, volumes: Volumes) -> MountPoint:
+    parts = text.split(":")
+    if len(parts) == 1:
+        volume = volumes.create("", labels={"com.docker.volume.anonymous": ""})
+        path = str(volumes.path(volume.name))
+        return MountPoint("volume", _clean(text), path, volume.name, "local", copy=True, anonymous=True)
+    if len(parts) > 3 or not all(parts[:2]):
+        raise Invalid(f"invalid volume specification: '{text}'")
+    source, destination = parts[0], _clean(parts[1])
+    mode = parts[2] if len(parts) == 3 else ""
+    propagation, writable, copy = "", True, True
+    for option in mode.split(",") if mode else []:
+        if option in _PROPAGATIONS:
+            propagation = option
+        elif option in _SHARED:
+            raise Unsupported(f"bind propagation {option} is not supported: mounts made in a container stay in it")
+        elif option not in _MODES:
+            raise Invalid(f"invalid mode: {mode}")
+        writable = writable and option not in ("ro", "rro")
+        copy = copy and option != "nocopy"
+    if source.startswith("/"):
+        if "nocopy" in mode.split(","):
+            raise Invalid(f"invalid mode: {mode} (nocopy is for volumes)")
+        return MountPoint("bind", destination, os.path.normpath(source), mode=mode, read_write=writable,
+                          propagation=propagation or "rprivate", options=["create"])  # fmt: skip
+    volume = volumes.create(source)
+    return MountPoint(
+        "volume", destination, str(volumes.path(volume.name)), volume.name, "local", mode or "z", writable, copy=copy
+    )
+
+
+def _mount(mount: Mount, volumes: Volumes) -> MountPoint:
+    destination = _clean(mount.target)
+    if mount.type == "bind":
+        options = mount.bind_options
+        propagation = options.propagation if options else ""
+        if propagation in _SHARED:
+            raise Unsupported(f"bind propagation {propagation} is not supported: mounts made in a container stay in it")
+        if propagation and propagation not in _PROPAGATIONS:
+            raise Invalid(f"invalid propagation mode: {propagation!r}")
+        if not mount.source.startswith("/"):
+            raise Invalid(
+                f"invalid mount config for type \"bind\": invalid mount path: '{mount.source}' mount path must be absolute"
+            )
+        create = bool(options and options.create_mountpoint)
+        if not create and not os.path.exists(mount.source):
+            raise Invalid(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
+        flags = [*(["create"] if create else []), *(["nonrecursive"] if options and options.non_recursive else [])]
+        return MountPoint("bind", destination, os.path.normpath(mount.source), read_write=not mount.read_only,
+                          propagation=propagation or "rprivate", options=flags)  # fmt: skip
+    if mount.type == "volume":
+        volume_options = mount.volume_options
+        driver = volume_options.driver_config if volume_options else None
+        volume = volumes.create(
+            mount.source, driver=driver.name if driver else "", options=driver.options if driver else None,
+            labels=volume_options.labels if volume_options else None,
+        )  # fmt: skip
+        subpath = volume_options.subpath if volume_options else ""
+        if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
+            raise Invalid(f"invalid subpath {subpath!r}: it must lie in the volume")
+        copy = not (volume_options and volume_options.no_copy) and not subpath
+        return MountPoint("volume", destination, str(volumes.path(volume.name)), volume.name, "local", "z",
+                          not mount.read_only, options=[f"subpath={subpath}"] if subpath else [], copy=copy,
+                          anonymous=not mount.source)  # fmt: skip
+    if mount.type == "tmpfs":
+        if mount.source:
+            raise Invalid('invalid mount config for type "tmpfs": field Source must not be specified')
+        options_list = []
+        if mount.tmpfs_options and mount.tmpfs_options.size_bytes:
+            options_list.append(f"size={mount.tmpfs_options.size_bytes}")
+        if mount.tmpfs_options and mount.tmpfs_options.mode:
+            options_list.append(f"mode={mount.tmpfs_options.mode:o}")
+        for option in (mount.tmpfs_options.options if mount.tmpfs_options else None) or []:
+            options_list.append("=".join(option))
+        if mount.read_only:
+            options_list.append("ro")
+        return MountPoint("tmpfs", destination, options=options_list)
+    if mount.type in ("image", "npipe", "cluster"):
+        raise Unsupported(f'mount type "{mount.type}" is not supported')
+    raise Invalid(f'mount type unknown: "{mount.type}"')
+
+
+def _from_container(entry: str, find: Find) -> list[MountPoint]:
+    name, _, mode = entry.partition(":")
+    if mode not in ("", "ro", "rw", "z", "Z"):
+        raise Invalid(f"invalid mode for volumes-from: {mode}")
+    import msgspec
+
+    return [
+        msgspec.structs.replace(point, copy=False, read_write=point.read_write and mode != "ro")
+        for point in find(name).mounts
+        if point.kind in ("bind", "volume")
+    ]
+
+
+def fill_volumes(points: list[MountPoint], image: Image, snapshotter: Snapshotter) -> None:
+    """Copy what the image has at a volume's destination into the volume, where that is still empty."""
+    for point in points:
+        if point.kind != "volume" or not point.copy or any(Path(point.source).iterdir()):
+            continue
+        with snapshotter.viewed(image.layers) as root:
+            try:
+                found = open_in_root(root, point.destination, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError:
+                continue  # the image has no directory there
+            os.close(found)
+            target = os.open(point.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with tempfile.TemporaryFile() as spool:
+                try:
+                    write_tar(root, point.destination, spool, rename=".", follow=True)  # type: ignore[arg-type]
+                    status = _status(root, point.destination)
+                    spool.seek(0)
+                    apply_tar(target, ".", spool)  # type: ignore[arg-type]
+                    os.fchown(target, status.st_uid, status.st_gid)
+                    os.fchmod(target, stat.S_IMODE(status.st_mode))
+                finally:
+                    os.close(target)
+
+
+def _status(root: int, path: str) -> os.stat_result:
+    descriptor = open_in_root(root, path, os.O_PATH)
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def specification(points: list[MountPoint], volumes: Volumes, container: str) -> list[dict[str, object]]:
+    """The OCI mounts of the points, outermost first; mounts volumes that are mounts themselves."""
+    found: list[dict[str, object]] = []
+    taken: list[str] = []
+    try:
+        for point in sorted(points, key=lambda point: point.destination.count("/")):
+            if point.kind == "tmpfs":
+                options = ["nosuid", "nodev", "noexec", *point.options]
+                for negation in ("exec", "suid", "dev"):
+                    if negation in point.options:
+                        options.remove("no" + negation)
+                found.append({"destination": point.destination, "type": "tmpfs", "source": "tmpfs", "options": options})
+                continue
+            source = point.source
+            if point.kind == "volume":
+                source = str(volumes.mount(point.name, container))
+                taken.append(point.name)
+                for option in point.options:
+                    if option.startswith("subpath="):
+                        source = _inside(source, option[8:])
+            elif not os.path.exists(source):
+                if "create" not in point.options:
+                    raise Invalid(f'invalid mount config for type "bind": bind source path does not exist: {source}')
+                os.makedirs(source, 0o755, exist_ok=True)
+            options = ["bind" if "nonrecursive" in point.options else "rbind", point.propagation or "rprivate"]
+            if not point.read_write:
+                options += ["ro", "rro"]
+            found.append({"destination": point.destination, "type": "bind", "source": source, "options": options})
+    except OSError as error:
+        _give_back(taken, volumes, container)
+        raise Invalid(f"error while creating mount source path '{source}': {error.strerror}") from error
+    except BoxshipError:
+        _give_back(taken, volumes, container)
+        raise
+    return found
+
+
+def _give_back(taken: list[str], volumes: Volumes, container: str) -> None:
+    for name in taken:
+        volumes.release(name, container)
+
+
+def _inside(volume: str, subpath: str) -> str:
+    """A path in a volume, through a descriptor that no link can lead astray."""
+    root = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = open_in_root(root, subpath, os.O_PATH)
+        try:
+            return os.readlink(f"/proc/self/fd/{found}")
+        finally:
+            os.close(found)
+    except OSError as error:
+        raise Invalid(f"cannot access path {subpath!r} in the volume: {(error.strerror or '').lower()}") from error
+    finally:
+        os.close(root)

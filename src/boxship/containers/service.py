@@ -1,0 +1,876 @@
+"""Containers: made, started, stopped, removed; their exits, restarts and health."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from boxship.containers import environment, mounts, names, restart, specification
+from boxship.containers.config import ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig
+from boxship.containers.keeper import Keeper, StartFailed
+from boxship.containers.logs import read as read_log
+from boxship.containers.model import Container, Health, LogLine, LogQuery, State, WaitResult
+from boxship.errors import BoxshipError, Conflict, Invalid, NotFound, Unsupported
+from boxship.events.bus import Events
+from boxship.images.model import Image
+from boxship.images.store import Images
+from boxship.network import resolvers
+from boxship.network.model import Attachment, Endpoint, EndpointRequest, PortRequest
+from boxship.network.service import Networks
+from boxship.oci.platform import Platform
+from boxship.runtime import cgroups
+from boxship.runtime.protocol import Attach, Exited, Freeze, List, Log, Resize, Signal, Start, Update
+from boxship.runtime.seccomp import Seccomp
+from boxship.snapshots.contract import Snapshotter
+from boxship.state.database import Database
+from boxship.volumes.service import Volumes
+
+log = logging.getLogger(__name__)
+
+LOG_DRIVERS = frozenset({"json-file", "local", "none"})
+_LOG_OPTIONS = frozenset(
+    {"max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "compress", "mode"}
+)
+_DEFAULT_LOG_SIZE = 20 << 20
+_DEFAULT_LOG_FILES = 5
+_STOP_SECONDS = 10
+
+
+@dataclass(slots=True)
+class _Live:
+    """What is known of a container beside its record: nothing here outlives the daemon."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ended: list[asyncio.Future[WaitResult]] = field(default_factory=list)
+    removed: list[asyncio.Future[WaitResult]] = field(default_factory=list)
+    restart: asyncio.TimerHandle | None = None
+    last_delay: float = 0.0
+    health: Health | None = None
+    removing: bool = False
+    seccomp: bytes | None = None
+
+
+class Containers:
+    """Every container of one engine."""
+
+    def __init__(
+        self, *, data_root: Path, images: Images, snapshotter: Snapshotter, networks: Networks, volumes: Volumes,
+        keeper: Keeper, database: Database, events: Events, seccomp: Seccomp, cgroup_parent: str = "/boxship",
+        default_log: str = "json-file", no_new_privileges: bool = False,
+    ) -> None:  # fmt: skip
+        self._root = data_root / "containers"
+        self._root.mkdir(parents=True, exist_ok=True)
+        self.images = images
+        self.snapshotter = snapshotter
+        self.networks = networks
+        self.volumes = volumes
+        self.keeper = keeper
+        self.events = events
+        self.cgroups = cgroups.detect()
+        self._database = database
+        self._seccomp = seccomp
+        self._cgroup_parent = cgroup_parent.rstrip("/")
+        self._default_log = default_log
+        self._no_new_privileges = no_new_privileges
+        self._containers = database.collection("containers", Container)
+        self._names = {container.name: container.id for container in self._containers.all.values()}
+        self._live: dict[str, _Live] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.exit_hooks: list[Callable[[Exited], None]] = []
+        self.started_hooks: list[Callable[[Container], None]] = []
+        keeper.exited = self._exited
+        images.in_use = self._users_of_image
+        volumes.users = lambda name: [
+            c.id for c in self._containers.all.values() if any(p.name == name for p in c.mounts)
+        ]
+
+    # --- finding ---
+
+    def all(self) -> list[Container]:
+        """Every container, newest first."""
+        return sorted(self._containers.all.values(), key=lambda container: container.created, reverse=True)
+
+    def get(self, name: str) -> Container:
+        """By id, name, or unique prefix of an id; raises `NotFound`, `Invalid` in Docker's words."""
+        found = self._containers.get(name)
+        if found is None:
+            identity = self._names.get(name.removeprefix("/"))
+            if identity is not None:
+                return self._containers.all[identity]
+            matching = [c for key, c in self._containers.all.items() if name and key.startswith(name)]
+            if len(matching) > 1:
+                raise Invalid(f"Multiple IDs found with provided prefix: {name}")
+            if not matching:
+                raise NotFound(f"No such container: {name}")
+            found = matching[0]
+        return found
+
+    def health(self, identity: str) -> Health | None:
+        return self._of(identity).health
+
+    def set_health(self, identity: str, health: Health | None) -> None:
+        self._of(identity).health = health
+
+    def _of(self, identity: str) -> _Live:
+        return self._live.setdefault(identity, _Live())
+
+    def _users_of_image(self, image: str) -> list[tuple[str, bool]]:
+        return [(c.id, c.state.running) for c in self._containers.all.values() if c.image == image]
+
+    def directory(self, identity: str) -> Path:
+        return self._root / identity
+
+    def log_path(self, container: Container) -> str:
+        """Where its log is; empty for none."""
+        if self._log_driver(container.host) == "none":
+            return ""
+        return str(self.directory(container.id) / f"{container.id}-json.log")
+
+    def _log_driver(self, host: HostConfig) -> str:
+        return host.log_config.type or self._default_log
+
+    def cgroup(self, container: Container) -> str:
+        parent = container.host.cgroup_parent
+        return f"/{parent.strip('/')}/{container.id}" if parent else f"{self._cgroup_parent}/{container.id}"
+
+    def _put(self, container: Container) -> Container:
+        self._containers.put(container.id, container)
+        return container
+
+    def _change(self, identity: str, **changes: object) -> Container:
+        return self._put(msgspec.structs.replace(self._containers.all[identity], **changes))
+
+    def set_state(self, identity: str, **changes: object) -> Container:
+        state = msgspec.structs.replace(self._containers.all[identity].state, **changes)
+        return self._change(identity, state=state)
+
+    def publish(self, action: str, container: Container, **attributes: str) -> None:
+        """An event of a container, with its image, name and labels."""
+        labels = dict(container.config.labels or {})
+        self.events.publish(
+            "container",
+            action,
+            container.id,
+            **{**labels, "image": container.image_name, "name": container.name, **attributes},
+        )
+
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """Run something beside the request that asked for it; owned until it ends."""
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a background task failed", exc_info=task.exception())
+
+    # --- making ---
+
+    def create(
+        self,
+        name: str,
+        config: ContainerConfig,
+        host: HostConfig,
+        networking: NetworkingConfig,
+        platform: Platform | None,
+    ) -> Container:
+        """Make a container; raises `NotFound` for its image, `Conflict` for its name, `Invalid`, `Unsupported`."""
+        image = self.images.get(config.image)
+        if platform is not None:
+            own = Platform(image.config.architecture, image.config.os, image.config.variant or None)
+            if not own.satisfies(platform):
+                raise NotFound(
+                    f"image with reference {config.image} was found but does not provide the specified platform ({platform})"
+                )
+        identity = secrets.token_hex(32)
+        name = names.validated(name) if name else self._free_name()
+        if name in self._names:
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{self._names[name]}".'
+                " You have to remove (or rename) that container to be able to reuse that name."
+            )
+        host = self._complete(host)
+        specification.validate(config, host, LOG_DRIVERS)
+        environment.check_extra_hosts(host.extra_hosts or [])
+        self._check_log_options(host)
+        merged = environment.merge(config, image, identity, host)
+        endpoints = self._endpoints(host, networking, config)
+        command = [*(merged.entrypoint or []), *(merged.cmd or [])]
+        points = mounts.resolve(config, host, image, self.volumes, self.get, merged.labels or {})
+        self._names[name] = identity
+        directory = self.directory(identity)
+        try:
+            directory.mkdir(0o710)
+            self.snapshotter.prepare(identity, image.layers)
+            if any(point.copy for point in points):
+                mounts.fill_volumes(points, image, self.snapshotter)
+        except BaseException:
+            del self._names[name]
+            shutil.rmtree(directory, ignore_errors=True)
+            self.snapshotter.remove(identity)
+            raise
+        container = self._put(
+            Container(
+                identity, name, time.time_ns(), image.id, config.image, command[0], command[1:], merged, host, endpoints,
+                points, State(), platform=image.config.os,
+            )
+        )  # fmt: skip
+        self.publish("create", container)
+        return container
+
+    def _free_name(self) -> str:
+        for _ in range(20):
+            name = names.generate()
+            if name not in self._names:
+                return name
+        return f"{names.generate()}_{secrets.token_hex(4)}"
+
+    def _complete(self, host: HostConfig) -> HostConfig:
+        mode = host.network_mode
+        return msgspec.structs.replace(
+            host,
+            network_mode="bridge" if mode in ("", "default") else mode,
+            ipc_mode=host.ipc_mode or "private",
+            cgroupns_mode=host.cgroupns_mode or ("host" if self.cgroups.version == 1 or host.privileged else "private"),
+            log_config=msgspec.structs.replace(host.log_config, type=host.log_config.type or self._default_log),
+            runtime=host.runtime or "boxship",
+            shm_size=host.shm_size or specification.DEFAULT_SHM_SIZE,
+            restart_policy=msgspec.structs.replace(host.restart_policy, name=host.restart_policy.name or "no"),
+            memory_swap=host.memory_swap or (2 * host.memory if host.memory else 0),
+            masked_paths=None if host.masked_paths is None else host.masked_paths,
+        )
+
+    def _check_log_options(self, host: HostConfig) -> None:
+        for option, value in (host.log_config.config or {}).items():
+            if option not in _LOG_OPTIONS or host.log_config.type == "none":
+                raise Invalid(f"unknown log opt '{option}' for {host.log_config.type} log driver")
+            if option in ("compress", "labels-regex", "env-regex", "tag") and value not in ("", "false"):
+                raise Unsupported(f"--log-opt {option} is not supported")
+            if option == "mode" and value != "blocking":
+                raise Unsupported(f"--log-opt mode={value} is not supported")
+        parse_size((host.log_config.config or {}).get("max-size", "0"))
+
+    def _endpoints(
+        self, host: HostConfig, networking: NetworkingConfig, config: ContainerConfig
+    ) -> dict[str, EndpointConfig]:
+        mode = host.network_mode
+        wanted = {name: endpoint or EndpointConfig() for name, endpoint in (networking.endpoints_config or {}).items()}
+        if mode in ("host", "none") or mode.startswith("container:"):
+            if mode.startswith("container:"):
+                self.get(mode[10:])
+            if any(name != mode for name in wanted):
+                raise Invalid(f"conflicting options: cannot attach both network mode {mode} and networks")
+            return {}
+        found: dict[str, EndpointConfig] = {}
+        renamed = {"default": "bridge"}
+        wanted = {renamed.get(name, name): endpoint for name, endpoint in wanted.items()}
+        for name in dict.fromkeys([mode, *wanted]):
+            network = self.networks.get(name)
+            endpoint = wanted.get(name) or wanted.get(network.name) or EndpointConfig()
+            own = endpoint.ipam_config
+            if network.name == "bridge" and own and (own.ipv4_address or own.ipv6_address):
+                raise Invalid("user specified IP address is supported on user defined networks only")
+            if network.name == "bridge" and endpoint.aliases:
+                raise Invalid("network-scoped alias is supported only for containers in user defined networks")
+            if network.name == mode or name == mode:
+                endpoint = msgspec.structs.replace(
+                    endpoint, mac_address=endpoint.mac_address or config.mac_address,
+                    links=[*(endpoint.links or []), *((host.links or []) if network.name != "bridge" else [])] or None,
+                )  # fmt: skip
+            found.setdefault(network.name, endpoint)
+        return found
+
+    # --- starting ---
+
+    async def start(self, name: str) -> bool:
+        """Start a container; False where it runs already. Raises `StartFailed`, `Conflict` and what networks raise."""
+        container = self.get(name)
+        async with self._of(container.id).lock:
+            container = self.get(container.id)
+            if container.state.status == "paused":
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if container.state.running:
+                return False
+            if self._of(container.id).removing:
+                raise Conflict("container is marked for removal and cannot be started")
+            self._cancel_restart(container.id)
+            self._change(container.id, stopped_by_user=False)
+            await self._start(container)
+            return True
+
+    async def _start(self, container: Container) -> None:
+        try:
+            await self._launch(container)
+        except BoxshipError as error:
+            code = error.code if isinstance(error, StartFailed) else 128
+            message = error.message
+            if isinstance(error, StartFailed):
+                message = (
+                    "failed to create task for container: failed to create shim task: OCI runtime create failed:"
+                    f" unable to start container process: {error.message}: unknown"
+                )
+            self.set_state(container.id, status=container.state.status if container.state.started_at else "created",
+                           exit_code=code, error=message, pid=0, finished_at=container.state.finished_at)  # fmt: skip
+            self.networks.detach(container.id)
+            self._release_volumes(container)
+            if isinstance(error, StartFailed):
+                raise Invalid(message) from error
+            raise
+
+    async def _launch(self, container: Container) -> None:
+        descriptors: list[int] = []
+        try:
+            namespace, endpoints, embedded = await self._network(container)
+            if namespace is not None:
+                descriptors.append(namespace)
+            self._write_files(container, endpoints, embedded=embedded)
+            cgroup = self.cgroup(container)
+            spec = specification.build(
+                container,
+                specification.Surroundings(
+                    self.cgroups, cgroup, self._pid_of, str(self.directory(container.id)),
+                    mounts.specification(container.mounts, self.volumes, container.id), self._no_new_privileges,
+                ),
+            )  # fmt: skip
+            spec["process"]["env"] = environment.process_environment(container.config)
+            program = self._program(container, spec["process"]["capabilities"]["bounding"])
+            if program is not None:
+                descriptors.append(program)
+            root = self.snapshotter.root(container.id)
+            config = container.config
+            reply = await self.keeper.ask(
+                Start(
+                    container.id, spec,
+                    {"lower": root.lower, "upper": root.upper, "work": root.work, "options": root.options},
+                    cgroup, self._log(container), config.open_stdin, config.stdin_once, bool(container.host.init),
+                    namespace is not None, program is not None,
+                ),
+                descriptors,
+            )  # fmt: skip
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        started = self.set_state(
+            container.id, status="running", pid=reply.body["pid"], started_at=time.time_ns(), exit_code=0, error="",
+            oom_killed=False, finished_at=0,
+        )  # fmt: skip
+        self.publish("start", started)
+        for hook in self.started_hooks:
+            hook(started)
+
+    async def _network(self, container: Container) -> tuple[int | None, tuple[Endpoint, ...], bool]:
+        mode = container.host.network_mode
+        if mode == "host" or mode.startswith("container:"):
+            return None, (), False
+        if mode == "none" or container.config.network_disabled:
+            return await self.networks.bare(), (), False
+        requests: dict[str, EndpointRequest] = {}
+        for name, endpoint in container.endpoints.items():
+            own = endpoint.ipam_config
+            requests[name] = EndpointRequest(
+                own.ipv4_address if own else "", own.ipv6_address if own else "", endpoint.mac_address,
+                tuple(endpoint.aliases or ()), tuple(endpoint.links or ()), dict(endpoint.driver_opts or {}), endpoint.gw_priority,
+            )  # fmt: skip
+        sandbox = await self.networks.attach(
+            Attachment(
+                container.id, container.name, container.config.hostname, requests, tuple(port_requests(container)),
+                tuple(container.host.dns or ()),
+            )
+        )  # fmt: skip
+        return sandbox.namespace, sandbox.endpoints, sandbox.embedded_dns
+
+    def _pid_of(self, name: str) -> int:
+        other = self.get(name)
+        if not other.state.running:
+            raise Conflict(f"cannot join network of a non running container: {other.id}")
+        return other.state.pid
+
+    def _write_files(self, container: Container, endpoints: tuple[Endpoint, ...], *, embedded: bool) -> None:
+        directory, host = self.directory(container.id), container.host
+        mode = host.network_mode
+        if mode.startswith("container:"):
+            other = self.directory(self.get(mode[10:]).id)
+            for name in ("resolv.conf", "hostname", "hosts"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(other / name, directory / name)
+            return
+        base = resolvers.read(Path("/etc/resolv.conf"))
+        (directory / "resolv.conf").write_text(
+            environment.resolv_conf(host, base, embedded=embedded, host_network=mode == "host")
+        )
+        (directory / "hostname").write_text(container.config.hostname + "\n")
+        if mode == "host" and not host.extra_hosts and Path("/etc/hosts").exists():
+            shutil.copyfile("/etc/hosts", directory / "hosts")
+            return
+        gateway = next((endpoint.gateway for endpoint in endpoints if endpoint.gateway), "127.0.0.1")
+        extra = [entry.replace("host-gateway", gateway) for entry in host.extra_hosts or []]
+        linked = self._linked(container) if mode == "bridge" else []
+        (directory / "hosts").write_text(environment.hosts_file(container.config, endpoints, extra, linked))
+
+    def _linked(self, container: Container) -> list[tuple[str, list[str]]]:
+        found = []
+        for link in container.host.links or []:
+            name, _, alias = link.partition(":")
+            other = self.get(name)
+            record = self.networks.sandbox(other.id)
+            if record is None or not record.endpoints:
+                raise Conflict(
+                    f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias or name}"
+                )
+            found.append(
+                (record.endpoints[0].ipv4.partition("/")[0], [alias or name, other.config.hostname, other.name])
+            )
+        return found
+
+    def _program(self, container: Container, held: list[str]) -> int | None:
+        """The seccomp program as a descriptor; None for unconfined."""
+        text = self.seccomp_program(container, held)
+        self._of(container.id).seccomp = text
+        return memory_file(text) if text is not None else None
+
+    def seccomp_program(self, container: Container, held: list[str], *, privileged: bool = False) -> bytes | None:
+        host = container.host
+        for option in host.security_opt or []:
+            name, _, value = option.replace(":", "=", 1).partition("=")
+            if name == "seccomp":
+                if value == "unconfined":
+                    return None
+                if value != "builtin":
+                    return self._seccomp.program(value.encode(), held)
+        if host.privileged or privileged:
+            return None
+        return self._seccomp.default(held)
+
+    def _log(self, container: Container) -> Log:
+        path = self.log_path(container)
+        options = container.host.log_config.config or {}
+        labels, config = container.config.labels or {}, dict(e.partition("=")[::2] for e in container.config.env or [])
+        attributes = {key: labels[key] for key in options.get("labels", "").split(",") if key in labels}
+        attributes |= {key: config[key] for key in options.get("env", "").split(",") if key in config}
+        size = parse_size(options.get("max-size", str(_DEFAULT_LOG_SIZE)))
+        files = int(options.get("max-file", "1" if "max-size" in options else str(_DEFAULT_LOG_FILES)))
+        return Log(path, size, files, attributes or None)
+
+    # --- exits ---
+
+    def _exited(self, exited: Exited) -> None:
+        for hook in self.exit_hooks:
+            hook(exited)
+        self.keeper.acknowledge(exited)
+        if exited.exec_id or exited.id not in self._containers:
+            return
+        before = self._containers.all[exited.id]
+        if exited.oom_killed:
+            self.publish("oom", before)
+        container = self.set_state(
+            exited.id,
+            status="exited",
+            pid=0,
+            exit_code=exited.code,
+            finished_at=exited.time,
+            oom_killed=exited.oom_killed,
+        )
+        self.networks.detach(exited.id)
+        self._release_volumes(container)
+        ran = max(0, exited.time - before.state.started_at)
+        self.publish("die", container, exitCode=str(exited.code), execDuration=str(ran // 1_000_000_000))
+        live = self._of(exited.id)
+        live.health = None
+        result = WaitResult(exited.code)
+        for future in live.ended:
+            if not future.done():
+                future.set_result(result)
+        live.ended.clear()
+        decision = restart.after_exit(
+            container.host.restart_policy, exited.code, stopped_by_user=container.stopped_by_user or live.removing,
+            count=container.restart_count, ran_seconds=ran / 1e9, last_delay=live.last_delay,
+        )  # fmt: skip
+        if decision.restart:
+            live.last_delay = decision.delay
+            self.set_state(exited.id, status="restarting")
+            loop = asyncio.get_running_loop()
+            live.restart = loop.call_later(decision.delay, lambda: self.spawn(self._restart(exited.id)))
+        elif container.host.auto_remove and not live.removing:
+            self.spawn(self._auto_remove(exited.id))
+
+    async def _restart(self, identity: str) -> None:
+        live = self._of(identity)
+        async with live.lock:
+            container = self._containers.get(identity)
+            if container is None or container.state.running or live.removing or container.stopped_by_user:
+                return
+            live.restart = None
+            self._change(identity, restart_count=container.restart_count + 1)
+            self.set_state(identity, status="exited")
+            with contextlib.suppress(BoxshipError):
+                await self._start(self.get(identity))
+
+    async def _auto_remove(self, identity: str) -> None:
+        with contextlib.suppress(BoxshipError):
+            await self.remove(identity, force=True, volumes=True)
+
+    def _cancel_restart(self, identity: str) -> None:
+        live = self._of(identity)
+        if live.restart is not None:
+            live.restart.cancel()
+            live.restart = None
+            if self._containers.all[identity].state.status == "restarting":
+                self.set_state(identity, status="exited")
+
+    def _release_volumes(self, container: Container) -> None:
+        for point in container.mounts:
+            if point.kind == "volume":
+                self.volumes.release(point.name, container.id)
+
+    # --- stopping ---
+
+    async def stop(self, name: str, *, signal_name: str = "", seconds: int | None = None) -> bool:
+        """Ask a container to end, and make it after `seconds` (-1: never); False where it did not run."""
+        container = self.get(name)
+        self._change(container.id, stopped_by_user=True)
+        self._cancel_restart(container.id)
+        if not container.state.running:
+            return False
+        ended = self._wait_future(container.id)
+        number = parse_signal(signal_name or container.config.stop_signal or "SIGTERM")
+        if seconds is None:
+            seconds = container.config.stop_timeout if container.config.stop_timeout is not None else _STOP_SECONDS
+        await self._signal(container, number)
+        if container.state.status == "paused":
+            await self._freeze(container, frozen=False)
+        try:
+            async with asyncio.timeout(None if seconds < 0 else seconds):
+                await asyncio.shield(ended)
+        except TimeoutError:
+            await self._signal(container, signal.SIGKILL)
+            await ended
+        self.publish("stop", self.get(container.id))
+        return True
+
+    async def kill(self, name: str, signal_name: str = "SIGKILL") -> None:
+        """Send a signal; raises `Conflict` where the container does not run, `Invalid` for no signal."""
+        container = self.get(name)
+        number = parse_signal(signal_name or "SIGKILL")
+        if not container.state.running:
+            self._cancel_restart(container.id)
+            raise Conflict(f"cannot kill container: {name}: container {container.id} is not running")
+        stop = parse_signal(container.config.stop_signal or "SIGTERM")
+        if number in (signal.SIGKILL, stop):
+            self._change(container.id, stopped_by_user=True)
+        ended = self._wait_future(container.id) if number == signal.SIGKILL else None
+        await self._signal(container, number)
+        if ended is not None:
+            await ended
+
+    async def _signal(self, container: Container, number: int) -> None:
+        with contextlib.suppress(Conflict):
+            await self.keeper.ask(Signal(container.id, number))
+        self.publish("kill", container, signal=str(int(number)))
+
+    async def restart(self, name: str, *, signal_name: str = "", seconds: int | None = None) -> None:
+        container = self.get(name)
+        await self.stop(name, signal_name=signal_name, seconds=seconds)
+        await self.start(container.id)
+        self.publish("restart", self.get(container.id))
+
+    async def pause(self, name: str) -> None:
+        container = self.get(name)
+        if container.state.status == "paused":
+            raise Conflict(f"Container {container.id} is already paused")
+        self._must_run(container)
+        await self._freeze(container, frozen=True)
+
+    async def unpause(self, name: str) -> None:
+        container = self.get(name)
+        if container.state.status != "paused":
+            raise Conflict(f"Container {container.id} is not paused")
+        await self._freeze(container, frozen=False)
+
+    async def _freeze(self, container: Container, *, frozen: bool) -> None:
+        await self.keeper.ask(Freeze(container.id, frozen))
+        if self.get(container.id).state.running:
+            self.publish(
+                "pause" if frozen else "unpause", self.set_state(container.id, status="paused" if frozen else "running")
+            )
+
+    def _must_run(self, container: Container) -> None:
+        if not container.state.running:
+            raise Conflict(f"Container {container.id} is not running")
+
+    # --- waiting, logs, attaching ---
+
+    def _wait_future(self, identity: str) -> asyncio.Future[WaitResult]:
+        future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
+        self._of(identity).ended.append(future)
+        return future
+
+    def wait(self, name: str, condition: str = "not-running") -> asyncio.Future[WaitResult]:
+        """The end of a container: `not-running`, `next-exit` or `removed`; raises `Invalid` for another condition."""
+        container = self.get(name)
+        if condition == "removed":
+            future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
+            self._of(container.id).removed.append(future)
+            return future
+        if condition not in ("not-running", "next-exit"):
+            raise Invalid(f'invalid condition: "{condition}"')
+        if condition == "not-running" and not container.state.running and container.state.status != "restarting":
+            future = asyncio.get_running_loop().create_future()
+            future.set_result(WaitResult(container.state.exit_code, container.state.error))
+            return future
+        return self._wait_future(container.id)
+
+    def logs(self, name: str, query: LogQuery) -> AsyncIterator[LogLine]:
+        container = self.get(name)
+        path = self.log_path(container)
+        if not path:
+            raise Invalid("configured logging driver does not support reading")
+
+        def ended() -> bool:
+            found = self._containers.get(container.id)
+            return found is None or not (found.state.running or found.state.status == "restarting")
+
+        return read_log(path, query, ended)
+
+    async def attach(self, container: Container, *, stdin: bool, stdout: bool, stderr: bool) -> int:
+        """Join a container's stdio: a stream socket's descriptor, the caller's to close."""
+        if container.state.status == "paused":
+            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+        reply = await self.keeper.ask(Attach(container.id, "", stdin, stdout, stderr, container.config.tty))
+        self.publish("attach", container)
+        return reply.descriptors[0]
+
+    async def resize(self, name: str, width: int, height: int, exec_id: str = "") -> None:
+        container = self.get(name)
+        self._must_run(container)
+        await self.keeper.ask(Resize(container.id, exec_id, width, height))
+        if not exec_id:
+            self.publish("resize", container, height=str(height), width=str(width))
+
+    # --- changing ---
+
+    def rename(self, name: str, new: str) -> None:
+        container = self.get(name)
+        new = names.validated(new)
+        if new == container.name:
+            raise Invalid("Renaming a container with the same name as its current name")
+        if new in self._names:
+            raise Conflict(
+                f'Conflict. The container name "/{new}" is already in use by container "{self._names[new]}".'
+                " You have to remove (or rename) that container to be able to reuse that name."
+            )
+        del self._names[container.name]
+        self._names[new] = container.id
+        renamed = self._change(container.id, name=new)
+        self.networks.rename(container.id, new)
+        self.publish("rename", renamed, oldName=f"/{container.name}")
+
+    async def update(self, name: str, changes: dict[str, object]) -> None:
+        """Change limits and the restart policy (fields of `HostConfig`); raises `Invalid`, `Conflict`."""
+        container = self.get(name)
+        host = msgspec.structs.replace(container.host, **changes)
+        if (
+            changes.get("memory")
+            and not changes.get("memory_swap")
+            and host.memory_swap
+            and host.memory > host.memory_swap > 0
+        ):
+            raise Conflict(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+            )
+        specification.validate(container.config, host, LOG_DRIVERS)
+        if container.state.running:
+            limits = specification.resources(host)
+            limits.pop("devices", None)
+            await self.keeper.ask(Update(container.id, limits))
+        self.publish("update", self._change(container.id, host=host))
+
+    def set_endpoints(self, identity: str, endpoints: dict[str, EndpointConfig]) -> None:
+        self._change(identity, endpoints=endpoints)
+
+    # --- removing ---
+
+    async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container; raises `Conflict` in Docker's words where it runs and `force` is not given."""
+        container = self.get(name)
+        live = self._of(container.id)
+        if live.removing:
+            raise Conflict(f"removal of container {name} is already in progress")
+        if (container.state.running or container.state.status == "restarting") and not force:
+            status = container.state.status
+            hint = "unpause and then stop" if status == "paused" else "stop"
+            raise Conflict(
+                f'cannot remove container "/{container.name}": container is {status}:'
+                f" {hint} the container before removing or force remove"
+            )
+        live.removing = True
+        try:
+            self._cancel_restart(container.id)
+            if self.get(container.id).state.running:
+                ended = self._wait_future(container.id)
+                await self._signal(container, signal.SIGKILL)
+                await ended
+            self._discard(self.get(container.id), volumes=volumes)
+        finally:
+            live.removing = False
+
+    def _discard(self, container: Container, *, volumes: bool) -> None:
+        self.snapshotter.remove(container.id)
+        shutil.rmtree(self.directory(container.id), ignore_errors=True)
+        self._containers.delete(container.id)
+        if self._names.get(container.name) == container.id:
+            del self._names[container.name]
+        live = self._live.pop(container.id, None)
+        if volumes:
+            for point in container.mounts:
+                if point.kind == "volume" and point.anonymous:
+                    with contextlib.suppress(NotFound, Conflict):
+                        self.volumes.remove(point.name)
+        for future in live.removed if live else []:
+            if not future.done():
+                future.set_result(WaitResult(container.state.exit_code))
+        self.publish("destroy", container)
+
+    # --- with the daemon ---
+
+    async def restore(self) -> None:
+        """After a start of the daemon: learn from the keeper what runs and what ended meanwhile."""
+        held = (await self.keeper.ask(List())).body
+        running = {entry["id"]: entry for entry in held["containers"]}
+        await self.networks.restore({identity: entry["pid"] for identity, entry in running.items()})
+        ended = {entry["id"]: Exited(**entry) for entry in held["exits"] if not entry["exec_id"]}
+        to_start: list[str] = []
+        for container in list(self._containers.all.values()):
+            was_running = container.state.running or container.state.status == "restarting"
+            entry = running.get(container.id)
+            if entry is not None:
+                status = "paused" if entry["frozen"] else "running"
+                self.set_state(container.id, status=status, pid=entry["pid"],
+                               started_at=container.state.started_at or time.time_ns())  # fmt: skip
+                for hook in self.started_hooks:
+                    hook(self.get(container.id))
+            elif container.id in ended:
+                self._exited(ended[container.id])
+            elif was_running:
+                self.set_state(container.id, status="exited", pid=0, exit_code=255, finished_at=time.time_ns())
+                self.networks.detach(container.id)
+            if entry is None and container.id not in ended:
+                policy = container.host.restart_policy
+                if restart.after_daemon_start(policy, was_running=was_running or container.state.started_at > 0,
+                                              stopped_by_user=container.stopped_by_user):  # fmt: skip
+                    to_start.append(container.id)
+                elif container.host.auto_remove and was_running:
+                    self.spawn(self._auto_remove(container.id))
+        for entry in held["exits"]:
+            self.keeper.acknowledge(Exited(**entry))
+        for identity in running:
+            if identity not in self._containers:
+                await self.keeper.ask(Signal(identity, signal.SIGKILL))
+        known = set(self._containers.all)
+        for key in self.snapshotter.keys():
+            if key not in known and len(key) == 64:
+                self.snapshotter.remove(key)
+        for directory in self._root.iterdir():
+            if directory.name not in known:
+                shutil.rmtree(directory, ignore_errors=True)
+        for identity in to_start:
+            self.spawn(self._start_again(identity))
+
+    async def _start_again(self, identity: str) -> None:
+        with contextlib.suppress(BoxshipError):
+            await self.start(identity)
+
+    async def stop_all(self) -> None:
+        """Stop every container with the daemon; those with a restart policy start again with it."""
+        for live in self._live.values():
+            if live.restart is not None:
+                live.restart.cancel()
+        running = [container for container in self.all() if container.state.running]
+
+        async def stop(container: Container) -> None:
+            by_user = container.stopped_by_user
+            with contextlib.suppress(BoxshipError):
+                await self.stop(container.id)
+            if container.id in self._containers:
+                self._change(container.id, stopped_by_user=by_user)
+
+        await asyncio.gather(*(stop(container) for container in running))
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    def image_of(self, container: Container) -> Image | None:
+        return self.images.find(container.image)
+
+
+def port_requests(container: Container) -> list[PortRequest]:
+    """What a container wants published; raises `Invalid` for what is no port."""
+    found: list[PortRequest] = []
+    bindings = container.host.port_bindings or {}
+    for text, wanted in bindings.items():
+        port, protocol = parse_port(text)
+        for binding in wanted or []:
+            first, _, last = binding.host_port.partition("-")
+            if (first and not first.isdigit()) or (last and not last.isdigit()) or int(first or 0) > 65535:
+                raise Invalid(f"invalid port specification: {binding.host_port!r}")
+            found.append(PortRequest(port, protocol, binding.host_ip, int(first or 0), int(last or first or 0)))
+    if container.host.publish_all_ports:
+        for text in container.config.exposed_ports or {}:
+            if text not in bindings:
+                port, protocol = parse_port(text)
+                found.append(PortRequest(port, protocol))
+    return found
+
+
+def parse_port(text: str) -> tuple[int, str]:
+    """Read `80` or `80/udp`; raises `Invalid`."""
+    number, _, protocol = text.partition("/")
+    if not number.isdigit() or not 0 < int(number) < 65536:
+        raise Invalid(f"invalid port specification: {text!r}")
+    return int(number), protocol.lower() or "tcp"
+
+
+def parse_signal(text: str) -> int:
+    """A signal by name, with or without SIG, or by number; raises `Invalid` in Docker's words."""
+    if text.isdigit() and 0 < int(text) <= signal.NSIG:
+        return int(text)
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    base, plus, offset = name.partition("+")
+    found = getattr(signal, base, None)
+    if isinstance(found, signal.Signals) and (not plus or (base == "SIGRTMIN" and offset.isdigit())):
+        return int(found) + int(offset or 0)
+    raise Invalid(f"invalid signal: {text}")
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `10m`, `1g`, `-1`; raises `Invalid`."""
+    lowered = text.strip().lower().removesuffix("b")
+    factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}.get(lowered[-1:], 1)
+    digits = lowered[:-1] if factor > 1 else lowered
+    try:
+        return max(0, int(float(digits) * factor))
+    except ValueError:
+        raise Invalid(f"invalid size: '{text}'") from None
+
+
+def memory_file(data: bytes) -> int:
+    """A memfd holding `data`; the caller's to close."""
+    descriptor = os.memfd_create("boxship", os.MFD_CLOEXEC)
+    os.write(descriptor, data)
+    return descriptor
