@@ -8,9 +8,10 @@ import secrets
 
 from boxship.containers import environment, specification
 from boxship.containers.keeper import StartFailed
+from boxship.containers.launch import memory_file
 from boxship.containers.model import ExecSession
-from boxship.containers.service import Containers, memory_file
-from boxship.errors import Conflict, Invalid, NotFound
+from boxship.containers.service import Containers
+from boxship.errors import BoxshipError, Conflict, Invalid, NotFound
 from boxship.runtime.protocol import Attach, Exec, Exited, Signal
 
 _KEPT = 500
@@ -69,7 +70,7 @@ class Execs:
             config, host, session.arguments, [item for item in merged if "=" in item], session.user or config.user,
             session.directory or config.working_dir, tty=session.tty, privileged=session.privileged,
         )  # fmt: skip
-        program = self._containers.seccomp_program(
+        program = self._containers.launcher.seccomp_program(
             container, process["capabilities"]["bounding"], privileged=session.privileged
         )
         descriptors = [memory_file(program)] if program is not None else []
@@ -84,13 +85,15 @@ class Execs:
                 Exec(container.id, identity, process, session.stdin and not detach, bool(descriptors)), descriptors
             )
             session.running, session.pid = True, reply.body["pid"]
-        except StartFailed as error:
-            session.exit_code = error.code
+        except BoxshipError as error:
             if stream is not None:
                 os.close(stream)
-            raise Invalid(
-                f"OCI runtime exec failed: exec failed: unable to start container process: {error.message}: unknown"
-            ) from error
+            if isinstance(error, StartFailed):
+                session.exit_code = error.code
+                raise Invalid(
+                    f"OCI runtime exec failed: exec failed: unable to start container process: {error.message}: unknown"
+                ) from error
+            raise
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import BinaryIO
 
 import msgspec
@@ -81,9 +81,7 @@ class Files:
 
         return status, piped(produce)
 
-    async def write(
-        self, name: str, path: str, stream: AsyncIterator[bytes], *, keep_kinds: bool, keep_owner: bool
-    ) -> None:
+    async def write(self, name: str, path: str, stream: AsyncIterator[bytes], *, keep_kinds: bool, keep_owner: bool) -> None:
         """Unpack a tar into a directory; raises `NotFound`, `Conflict`, `Invalid`, `Denied` for a read-only root."""
         container = self._containers.get(name)
         if container.host.readonly_rootfs and not any(
@@ -153,7 +151,7 @@ class Files:
                 snapshotter.write_diff(container.id, writer)
                 layer = writer.commit()
             pin(layer)
-            now = datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
+            now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
             execution = apply_changes(_execution(config or container.config), changes)
             history = [
                 *(base.config.history or []),
@@ -191,7 +189,7 @@ def _stat(root: int, path: str, container: str) -> PathStat:
                 target = os.path.normpath(os.path.join("/", parent_path, target))
     except OSError:
         raise NotFound(f"Could not find the file {path} in container {container}") from None
-    mtime = datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat().replace("+00:00", "Z")
+    mtime = datetime.fromtimestamp(status.st_mtime, UTC).isoformat().replace("+00:00", "Z")
     return PathStat(os.path.basename(path.rstrip("/")) or "/", status.st_size, go_mode(status.st_mode), mtime, target)
 
 
@@ -264,5 +262,3 @@ async def fed(stream: AsyncIterator[bytes], consume: Callable[[BinaryIO], None])
         os.close(writer)
         await asyncio.wait([task])
     await task
-
-

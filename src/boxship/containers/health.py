@@ -8,7 +8,6 @@ import os
 import signal
 import time
 
-
 from boxship.containers.execs import Execs
 from boxship.containers.model import Container, ExecSession, Health, HealthProbe
 from boxship.containers.service import Containers
@@ -93,9 +92,7 @@ class HealthChecks:
             except TimeoutError:
                 with contextlib.suppress(BoxshipError):
                     await self._execs.kill(session.id, signal.SIGKILL)
-                return HealthProbe(
-                    began, time.time_ns(), -1, f"Health check exceeded timeout ({check.timeout // 1_000_000}ms)"
-                )
+                return HealthProbe(began, time.time_ns(), -1, f"Health check exceeded timeout ({check.timeout // 1_000_000}ms)")
             finally:
                 os.close(stream)
         except (BoxshipError, KeyError) as error:
@@ -118,5 +115,3 @@ async def _collect(stream: int, output: bytearray) -> None:
                 if len(output) < _OUTPUT_LIMIT:
                     output += data[8 : 8 + length]
                 del data[: 8 + length]
-
-

@@ -40,7 +40,14 @@ class Keeper:
     def pid(self) -> int:
         return self._client.peer_pid()
 
+    def _deliver(self, exited: Exited) -> None:
+        try:
+            self.exited(exited)
+        except BoxshipError:
+            log.exception("the exit of %s could not be recorded", exited.id)
+
     def _receive(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 message = self._client.receive()
@@ -56,14 +63,12 @@ class Keeper:
             if message is None:
                 return
             if isinstance(message, Exited):
-                try:
-                    self.exited(message)
-                except BoxshipError:
-                    log.exception("the exit of %s could not be recorded", message.id)
+                # behind whoever waits for the reply that came before it: a start is recorded before its end
+                loop.call_soon(self._deliver, message)
                 continue
-            future = self._waiting.pop(message.number, None)
-            if future is not None and not future.done():
-                future.set_result(message)
+            waiting = self._waiting.pop(message.number) if message.number in self._waiting else None
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
             else:
                 for descriptor in message.descriptors:
                     os.close(descriptor)

@@ -109,9 +109,7 @@ async def read(path: str, query: LogQuery, ended: Callable[[], bool]) -> AsyncIt
             yield line
 
 
-async def _follow(
-    path: str, position: int, inode: int, query: LogQuery, ended: Callable[[], bool]
-) -> AsyncIterator[LogLine]:
+async def _follow(path: str, position: int, inode: int, query: LogQuery, ended: Callable[[], bool]) -> AsyncIterator[LogLine]:
     rest = b""
     while True:
         last = ended()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import shutil
 import signal
@@ -17,21 +16,21 @@ from typing import Any
 
 import msgspec
 
-from boxship.containers import environment, mounts, names, restart, specification
+from boxship.containers import environment, log_options, mounts, names, request, restart, specification
 from boxship.containers.config import ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig
 from boxship.containers.keeper import Keeper, StartFailed
+from boxship.containers.launch import Launcher
 from boxship.containers.logs import read as read_log
 from boxship.containers.model import Container, Health, LogLine, LogQuery, State, WaitResult
-from boxship.errors import BoxshipError, Conflict, Invalid, NotFound, Unsupported
+from boxship.containers.signals import parse_signal
+from boxship.errors import BoxshipError, Conflict, Invalid, NotFound
 from boxship.events.bus import Events
 from boxship.images.model import Image
 from boxship.images.store import Images
-from boxship.network import resolvers
-from boxship.network.model import Attachment, Endpoint, EndpointRequest, PortRequest
 from boxship.network.service import Networks
 from boxship.oci.platform import Platform
 from boxship.runtime import cgroups
-from boxship.runtime.protocol import Attach, Exited, Freeze, List, Log, Resize, Signal, Start, Update
+from boxship.runtime.protocol import Attach, Discard, Exited, Freeze, Resize, Signal, Update
 from boxship.runtime.seccomp import Seccomp
 from boxship.snapshots.contract import Snapshotter
 from boxship.state.database import Database
@@ -39,12 +38,6 @@ from boxship.volumes.service import Volumes
 
 log = logging.getLogger(__name__)
 
-LOG_DRIVERS = frozenset({"json-file", "local", "none"})
-_LOG_OPTIONS = frozenset(
-    {"max-size", "max-file", "labels", "labels-regex", "env", "env-regex", "tag", "compress", "mode"}
-)
-_DEFAULT_LOG_SIZE = 20 << 20
-_DEFAULT_LOG_FILES = 5
 _STOP_SECONDS = 10
 
 
@@ -59,7 +52,6 @@ class _Live:
     last_delay: float = 0.0
     health: Health | None = None
     removing: bool = False
-    seccomp: bytes | None = None
 
 
 class Containers:
@@ -70,8 +62,8 @@ class Containers:
         keeper: Keeper, database: Database, events: Events, seccomp: Seccomp, cgroup_parent: str = "/boxship",
         default_log: str = "json-file", no_new_privileges: bool = False,
     ) -> None:  # fmt: skip
-        self._root = data_root / "containers"
-        self._root.mkdir(parents=True, exist_ok=True)
+        self.root = data_root / "containers"
+        self.root.mkdir(parents=True, exist_ok=True)
         self.images = images
         self.snapshotter = snapshotter
         self.networks = networks
@@ -80,21 +72,20 @@ class Containers:
         self.events = events
         self.cgroups = cgroups.detect()
         self._database = database
-        self._seccomp = seccomp
-        self._cgroup_parent = cgroup_parent.rstrip("/")
         self._default_log = default_log
-        self._no_new_privileges = no_new_privileges
+        self.launcher = Launcher(
+            networks=networks, volumes=volumes, keeper=keeper, seccomp=seccomp, cgroups=self.cgroups,
+            cgroup_parent=cgroup_parent, find=self.get, directory=self.directory, no_new_privileges=no_new_privileges,
+        )  # fmt: skip
         self._containers = database.collection("containers", Container)
         self._names = {container.name: container.id for container in self._containers.all.values()}
         self._live: dict[str, _Live] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.exit_hooks: list[Callable[[Exited], None]] = []
         self.started_hooks: list[Callable[[Container], None]] = []
-        keeper.exited = self._exited
+        keeper.exited = self.exited
         images.in_use = self._users_of_image
-        volumes.users = lambda name: [
-            c.id for c in self._containers.all.values() if any(p.name == name for p in c.mounts)
-        ]
+        volumes.users = lambda name: [c.id for c in self._containers.all.values() if any(p.name == name for p in c.mounts)]
 
     # --- finding ---
 
@@ -130,20 +121,16 @@ class Containers:
         return [(c.id, c.state.running) for c in self._containers.all.values() if c.image == image]
 
     def directory(self, identity: str) -> Path:
-        return self._root / identity
+        return self.root / identity
 
     def log_path(self, container: Container) -> str:
         """Where its log is; empty for none."""
-        if self._log_driver(container.host) == "none":
+        if container.host.log_config.type == "none":
             return ""
         return str(self.directory(container.id) / f"{container.id}-json.log")
 
-    def _log_driver(self, host: HostConfig) -> str:
-        return host.log_config.type or self._default_log
-
     def cgroup(self, container: Container) -> str:
-        parent = container.host.cgroup_parent
-        return f"/{parent.strip('/')}/{container.id}" if parent else f"{self._cgroup_parent}/{container.id}"
+        return self.launcher.cgroup(container)
 
     def _put(self, container: Container) -> Container:
         self._containers.put(container.id, container)
@@ -203,12 +190,12 @@ class Containers:
                 f'Conflict. The container name "/{name}" is already in use by container "{self._names[name]}".'
                 " You have to remove (or rename) that container to be able to reuse that name."
             )
-        host = self._complete(host)
-        specification.validate(config, host, LOG_DRIVERS)
+        host = request.completed(host, cgroup_version=self.cgroups.version, default_log=self._default_log)
+        specification.validate(config, host, log_options.LOG_DRIVERS)
         environment.check_extra_hosts(host.extra_hosts or [])
-        self._check_log_options(host)
+        log_options.check(host)
         merged = environment.merge(config, image, identity, host)
-        endpoints = self._endpoints(host, networking, config)
+        endpoints = request.endpoints(host, networking, config, self.networks, self.get)
         command = [*(merged.entrypoint or []), *(merged.cmd or [])]
         points = mounts.resolve(config, host, image, self.volumes, self.get, merged.labels or {})
         self._names[name] = identity
@@ -239,61 +226,6 @@ class Containers:
                 return name
         return f"{names.generate()}_{secrets.token_hex(4)}"
 
-    def _complete(self, host: HostConfig) -> HostConfig:
-        mode = host.network_mode
-        return msgspec.structs.replace(
-            host,
-            network_mode="bridge" if mode in ("", "default") else mode,
-            ipc_mode=host.ipc_mode or "private",
-            cgroupns_mode=host.cgroupns_mode or ("host" if self.cgroups.version == 1 or host.privileged else "private"),
-            log_config=msgspec.structs.replace(host.log_config, type=host.log_config.type or self._default_log),
-            runtime=host.runtime or "boxship",
-            shm_size=host.shm_size or specification.DEFAULT_SHM_SIZE,
-            restart_policy=msgspec.structs.replace(host.restart_policy, name=host.restart_policy.name or "no"),
-            memory_swap=host.memory_swap or (2 * host.memory if host.memory else 0),
-            masked_paths=None if host.masked_paths is None else host.masked_paths,
-        )
-
-    def _check_log_options(self, host: HostConfig) -> None:
-        for option, value in (host.log_config.config or {}).items():
-            if option not in _LOG_OPTIONS or host.log_config.type == "none":
-                raise Invalid(f"unknown log opt '{option}' for {host.log_config.type} log driver")
-            if option in ("compress", "labels-regex", "env-regex", "tag") and value not in ("", "false"):
-                raise Unsupported(f"--log-opt {option} is not supported")
-            if option == "mode" and value != "blocking":
-                raise Unsupported(f"--log-opt mode={value} is not supported")
-        parse_size((host.log_config.config or {}).get("max-size", "0"))
-
-    def _endpoints(
-        self, host: HostConfig, networking: NetworkingConfig, config: ContainerConfig
-    ) -> dict[str, EndpointConfig]:
-        mode = host.network_mode
-        wanted = {name: endpoint or EndpointConfig() for name, endpoint in (networking.endpoints_config or {}).items()}
-        if mode in ("host", "none") or mode.startswith("container:"):
-            if mode.startswith("container:"):
-                self.get(mode[10:])
-            if any(name != mode for name in wanted):
-                raise Invalid(f"conflicting options: cannot attach both network mode {mode} and networks")
-            return {}
-        found: dict[str, EndpointConfig] = {}
-        renamed = {"default": "bridge"}
-        wanted = {renamed.get(name, name): endpoint for name, endpoint in wanted.items()}
-        for name in dict.fromkeys([mode, *wanted]):
-            network = self.networks.get(name)
-            endpoint = wanted.get(name) or wanted.get(network.name) or EndpointConfig()
-            own = endpoint.ipam_config
-            if network.name == "bridge" and own and (own.ipv4_address or own.ipv6_address):
-                raise Invalid("user specified IP address is supported on user defined networks only")
-            if network.name == "bridge" and endpoint.aliases:
-                raise Invalid("network-scoped alias is supported only for containers in user defined networks")
-            if network.name == mode or name == mode:
-                endpoint = msgspec.structs.replace(
-                    endpoint, mac_address=endpoint.mac_address or config.mac_address,
-                    links=[*(endpoint.links or []), *((host.links or []) if network.name != "bridge" else [])] or None,
-                )  # fmt: skip
-            found.setdefault(network.name, endpoint)
-        return found
-
     # --- starting ---
 
     async def start(self, name: str) -> bool:
@@ -314,7 +246,10 @@ class Containers:
 
     async def _start(self, container: Container) -> None:
         try:
-            await self._launch(container)
+            pid = await self.launcher.launch(
+                container, self.directory(container.id), self.snapshotter.root(container.id),
+                log_options.log_of(container, self.log_path(container)),
+            )  # fmt: skip
         except BoxshipError as error:
             code = error.code if isinstance(error, StartFailed) else 128
             message = error.message
@@ -325,149 +260,26 @@ class Containers:
                 )
             self.set_state(container.id, status=container.state.status if container.state.started_at else "created",
                            exit_code=code, error=message, pid=0, finished_at=container.state.finished_at)  # fmt: skip
-            self.networks.detach(container.id)
-            self._release_volumes(container)
+            self.launcher.release(container)
+            with contextlib.suppress(BoxshipError):
+                await self.keeper.ask(Discard(container.id))
+            if container.host.auto_remove:
+                self.spawn(self.auto_remove(container.id))
             if isinstance(error, StartFailed):
                 raise Invalid(message) from error
             raise
-
-    async def _launch(self, container: Container) -> None:
-        descriptors: list[int] = []
-        try:
-            namespace, endpoints, embedded = await self._network(container)
-            if namespace is not None:
-                descriptors.append(namespace)
-            self._write_files(container, endpoints, embedded=embedded)
-            cgroup = self.cgroup(container)
-            spec = specification.build(
-                container,
-                specification.Surroundings(
-                    self.cgroups, cgroup, self._pid_of, str(self.directory(container.id)),
-                    mounts.specification(container.mounts, self.volumes, container.id), self._no_new_privileges,
-                ),
-            )  # fmt: skip
-            spec["process"]["env"] = environment.process_environment(container.config)
-            program = self._program(container, spec["process"]["capabilities"]["bounding"])
-            if program is not None:
-                descriptors.append(program)
-            root = self.snapshotter.root(container.id)
-            config = container.config
-            reply = await self.keeper.ask(
-                Start(
-                    container.id, spec,
-                    {"lower": root.lower, "upper": root.upper, "work": root.work, "options": root.options},
-                    cgroup, self._log(container), config.open_stdin, config.stdin_once, bool(container.host.init),
-                    namespace is not None, program is not None,
-                ),
-                descriptors,
-            )  # fmt: skip
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
         started = self.set_state(
-            container.id, status="running", pid=reply.body["pid"], started_at=time.time_ns(), exit_code=0, error="",
+            container.id, status="running", pid=pid, started_at=time.time_ns(), exit_code=0, error="",
             oom_killed=False, finished_at=0,
         )  # fmt: skip
         self.publish("start", started)
         for hook in self.started_hooks:
             hook(started)
 
-    async def _network(self, container: Container) -> tuple[int | None, tuple[Endpoint, ...], bool]:
-        mode = container.host.network_mode
-        if mode == "host" or mode.startswith("container:"):
-            return None, (), False
-        if mode == "none" or container.config.network_disabled:
-            return await self.networks.bare(), (), False
-        requests: dict[str, EndpointRequest] = {}
-        for name, endpoint in container.endpoints.items():
-            own = endpoint.ipam_config
-            requests[name] = EndpointRequest(
-                own.ipv4_address if own else "", own.ipv6_address if own else "", endpoint.mac_address,
-                tuple(endpoint.aliases or ()), tuple(endpoint.links or ()), dict(endpoint.driver_opts or {}), endpoint.gw_priority,
-            )  # fmt: skip
-        sandbox = await self.networks.attach(
-            Attachment(
-                container.id, container.name, container.config.hostname, requests, tuple(port_requests(container)),
-                tuple(container.host.dns or ()),
-            )
-        )  # fmt: skip
-        return sandbox.namespace, sandbox.endpoints, sandbox.embedded_dns
-
-    def _pid_of(self, name: str) -> int:
-        other = self.get(name)
-        if not other.state.running:
-            raise Conflict(f"cannot join network of a non running container: {other.id}")
-        return other.state.pid
-
-    def _write_files(self, container: Container, endpoints: tuple[Endpoint, ...], *, embedded: bool) -> None:
-        directory, host = self.directory(container.id), container.host
-        mode = host.network_mode
-        if mode.startswith("container:"):
-            other = self.directory(self.get(mode[10:]).id)
-            for name in ("resolv.conf", "hostname", "hosts"):
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copyfile(other / name, directory / name)
-            return
-        base = resolvers.read(Path("/etc/resolv.conf"))
-        (directory / "resolv.conf").write_text(
-            environment.resolv_conf(host, base, embedded=embedded, host_network=mode == "host")
-        )
-        (directory / "hostname").write_text(container.config.hostname + "\n")
-        if mode == "host" and not host.extra_hosts and Path("/etc/hosts").exists():
-            shutil.copyfile("/etc/hosts", directory / "hosts")
-            return
-        gateway = next((endpoint.gateway for endpoint in endpoints if endpoint.gateway), "127.0.0.1")
-        extra = [entry.replace("host-gateway", gateway) for entry in host.extra_hosts or []]
-        linked = self._linked(container) if mode == "bridge" else []
-        (directory / "hosts").write_text(environment.hosts_file(container.config, endpoints, extra, linked))
-
-    def _linked(self, container: Container) -> list[tuple[str, list[str]]]:
-        found = []
-        for link in container.host.links or []:
-            name, _, alias = link.partition(":")
-            other = self.get(name)
-            record = self.networks.sandbox(other.id)
-            if record is None or not record.endpoints:
-                raise Conflict(
-                    f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias or name}"
-                )
-            found.append(
-                (record.endpoints[0].ipv4.partition("/")[0], [alias or name, other.config.hostname, other.name])
-            )
-        return found
-
-    def _program(self, container: Container, held: list[str]) -> int | None:
-        """The seccomp program as a descriptor; None for unconfined."""
-        text = self.seccomp_program(container, held)
-        self._of(container.id).seccomp = text
-        return memory_file(text) if text is not None else None
-
-    def seccomp_program(self, container: Container, held: list[str], *, privileged: bool = False) -> bytes | None:
-        host = container.host
-        for option in host.security_opt or []:
-            name, _, value = option.replace(":", "=", 1).partition("=")
-            if name == "seccomp":
-                if value == "unconfined":
-                    return None
-                if value != "builtin":
-                    return self._seccomp.program(value.encode(), held)
-        if host.privileged or privileged:
-            return None
-        return self._seccomp.default(held)
-
-    def _log(self, container: Container) -> Log:
-        path = self.log_path(container)
-        options = container.host.log_config.config or {}
-        labels, config = container.config.labels or {}, dict(e.partition("=")[::2] for e in container.config.env or [])
-        attributes = {key: labels[key] for key in options.get("labels", "").split(",") if key in labels}
-        attributes |= {key: config[key] for key in options.get("env", "").split(",") if key in config}
-        size = parse_size(options.get("max-size", str(_DEFAULT_LOG_SIZE)))
-        files = int(options.get("max-file", "1" if "max-size" in options else str(_DEFAULT_LOG_FILES)))
-        return Log(path, size, files, attributes or None)
-
     # --- exits ---
 
-    def _exited(self, exited: Exited) -> None:
+    def exited(self, exited: Exited) -> None:
+        """Record an end that the keeper reports, and do what follows from it."""
         for hook in self.exit_hooks:
             hook(exited)
         self.keeper.acknowledge(exited)
@@ -484,8 +296,7 @@ class Containers:
             finished_at=exited.time,
             oom_killed=exited.oom_killed,
         )
-        self.networks.detach(exited.id)
-        self._release_volumes(container)
+        self.launcher.release(container)
         ran = max(0, exited.time - before.state.started_at)
         self.publish("die", container, exitCode=str(exited.code), execDuration=str(ran // 1_000_000_000))
         live = self._of(exited.id)
@@ -505,7 +316,7 @@ class Containers:
             loop = asyncio.get_running_loop()
             live.restart = loop.call_later(decision.delay, lambda: self.spawn(self._restart(exited.id)))
         elif container.host.auto_remove and not live.removing:
-            self.spawn(self._auto_remove(exited.id))
+            self.spawn(self.auto_remove(exited.id))
 
     async def _restart(self, identity: str) -> None:
         live = self._of(identity)
@@ -519,7 +330,7 @@ class Containers:
             with contextlib.suppress(BoxshipError):
                 await self._start(self.get(identity))
 
-    async def _auto_remove(self, identity: str) -> None:
+    async def auto_remove(self, identity: str) -> None:
         with contextlib.suppress(BoxshipError):
             await self.remove(identity, force=True, volumes=True)
 
@@ -530,11 +341,6 @@ class Containers:
             live.restart = None
             if self._containers.all[identity].state.status == "restarting":
                 self.set_state(identity, status="exited")
-
-    def _release_volumes(self, container: Container) -> None:
-        for point in container.mounts:
-            if point.kind == "volume":
-                self.volumes.release(point.name, container.id)
 
     # --- stopping ---
 
@@ -603,9 +409,7 @@ class Containers:
     async def _freeze(self, container: Container, *, frozen: bool) -> None:
         await self.keeper.ask(Freeze(container.id, frozen))
         if self.get(container.id).state.running:
-            self.publish(
-                "pause" if frozen else "unpause", self.set_state(container.id, status="paused" if frozen else "running")
-            )
+            self.publish("pause" if frozen else "unpause", self.set_state(container.id, status="paused" if frozen else "running"))
 
     def _must_run(self, container: Container) -> None:
         if not container.state.running:
@@ -682,16 +486,11 @@ class Containers:
         """Change limits and the restart policy (fields of `HostConfig`); raises `Invalid`, `Conflict`."""
         container = self.get(name)
         host = msgspec.structs.replace(container.host, **changes)
-        if (
-            changes.get("memory")
-            and not changes.get("memory_swap")
-            and host.memory_swap
-            and host.memory > host.memory_swap > 0
-        ):
+        if changes.get("memory") and not changes.get("memory_swap") and host.memory_swap and host.memory > host.memory_swap > 0:
             raise Conflict(
                 "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
             )
-        specification.validate(container.config, host, LOG_DRIVERS)
+        specification.validate(container.config, host, log_options.LOG_DRIVERS)
         if container.state.running:
             limits = specification.resources(host)
             limits.pop("devices", None)
@@ -746,53 +545,6 @@ class Containers:
 
     # --- with the daemon ---
 
-    async def restore(self) -> None:
-        """After a start of the daemon: learn from the keeper what runs and what ended meanwhile."""
-        held = (await self.keeper.ask(List())).body
-        running = {entry["id"]: entry for entry in held["containers"]}
-        await self.networks.restore({identity: entry["pid"] for identity, entry in running.items()})
-        ended = {entry["id"]: Exited(**entry) for entry in held["exits"] if not entry["exec_id"]}
-        to_start: list[str] = []
-        for container in list(self._containers.all.values()):
-            was_running = container.state.running or container.state.status == "restarting"
-            entry = running.get(container.id)
-            if entry is not None:
-                status = "paused" if entry["frozen"] else "running"
-                self.set_state(container.id, status=status, pid=entry["pid"],
-                               started_at=container.state.started_at or time.time_ns())  # fmt: skip
-                for hook in self.started_hooks:
-                    hook(self.get(container.id))
-            elif container.id in ended:
-                self._exited(ended[container.id])
-            elif was_running:
-                self.set_state(container.id, status="exited", pid=0, exit_code=255, finished_at=time.time_ns())
-                self.networks.detach(container.id)
-            if entry is None and container.id not in ended:
-                policy = container.host.restart_policy
-                if restart.after_daemon_start(policy, was_running=was_running or container.state.started_at > 0,
-                                              stopped_by_user=container.stopped_by_user):  # fmt: skip
-                    to_start.append(container.id)
-                elif container.host.auto_remove and was_running:
-                    self.spawn(self._auto_remove(container.id))
-        for entry in held["exits"]:
-            self.keeper.acknowledge(Exited(**entry))
-        for identity in running:
-            if identity not in self._containers:
-                await self.keeper.ask(Signal(identity, signal.SIGKILL))
-        known = set(self._containers.all)
-        for key in self.snapshotter.keys():
-            if key not in known and len(key) == 64:
-                self.snapshotter.remove(key)
-        for directory in self._root.iterdir():
-            if directory.name not in known:
-                shutil.rmtree(directory, ignore_errors=True)
-        for identity in to_start:
-            self.spawn(self._start_again(identity))
-
-    async def _start_again(self, identity: str) -> None:
-        with contextlib.suppress(BoxshipError):
-            await self.start(identity)
-
     async def stop_all(self) -> None:
         """Stop every container with the daemon; those with a restart policy start again with it."""
         for live in self._live.values():
@@ -817,60 +569,3 @@ class Containers:
 
     def image_of(self, container: Container) -> Image | None:
         return self.images.find(container.image)
-
-
-def port_requests(container: Container) -> list[PortRequest]:
-    """What a container wants published; raises `Invalid` for what is no port."""
-    found: list[PortRequest] = []
-    bindings = container.host.port_bindings or {}
-    for text, wanted in bindings.items():
-        port, protocol = parse_port(text)
-        for binding in wanted or []:
-            first, _, last = binding.host_port.partition("-")
-            if (first and not first.isdigit()) or (last and not last.isdigit()) or int(first or 0) > 65535:
-                raise Invalid(f"invalid port specification: {binding.host_port!r}")
-            found.append(PortRequest(port, protocol, binding.host_ip, int(first or 0), int(last or first or 0)))
-    if container.host.publish_all_ports:
-        for text in container.config.exposed_ports or {}:
-            if text not in bindings:
-                port, protocol = parse_port(text)
-                found.append(PortRequest(port, protocol))
-    return found
-
-
-def parse_port(text: str) -> tuple[int, str]:
-    """Read `80` or `80/udp`; raises `Invalid`."""
-    number, _, protocol = text.partition("/")
-    if not number.isdigit() or not 0 < int(number) < 65536:
-        raise Invalid(f"invalid port specification: {text!r}")
-    return int(number), protocol.lower() or "tcp"
-
-
-def parse_signal(text: str) -> int:
-    """A signal by name, with or without SIG, or by number; raises `Invalid` in Docker's words."""
-    if text.isdigit() and 0 < int(text) <= signal.NSIG:
-        return int(text)
-    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-    base, plus, offset = name.partition("+")
-    found = getattr(signal, base, None)
-    if isinstance(found, signal.Signals) and (not plus or (base == "SIGRTMIN" and offset.isdigit())):
-        return int(found) + int(offset or 0)
-    raise Invalid(f"invalid signal: {text}")
-
-
-def parse_size(text: str) -> int:
-    """Bytes from `10m`, `1g`, `-1`; raises `Invalid`."""
-    lowered = text.strip().lower().removesuffix("b")
-    factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}.get(lowered[-1:], 1)
-    digits = lowered[:-1] if factor > 1 else lowered
-    try:
-        return max(0, int(float(digits) * factor))
-    except ValueError:
-        raise Invalid(f"invalid size: '{text}'") from None
-
-
-def memory_file(data: bytes) -> int:
-    """A memfd holding `data`; the caller's to close."""
-    descriptor = os.memfd_create("boxship", os.MFD_CLOEXEC)
-    os.write(descriptor, data)
-    return descriptor

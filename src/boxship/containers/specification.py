@@ -148,9 +148,7 @@ def _capability(name: str) -> str:
 
 
 def _limits(host: HostConfig) -> list[Spec]:
-    return [
-        {"type": f"RLIMIT_{limit.name.upper()}", "soft": limit.soft, "hard": limit.hard} for limit in host.ulimits or []
-    ]
+    return [{"type": f"RLIMIT_{limit.name.upper()}", "soft": limit.soft, "hard": limit.hard} for limit in host.ulimits or []]
 
 
 def _namespaces(host: HostConfig, around: Surroundings) -> list[Spec]:
@@ -176,9 +174,7 @@ def _namespaces(host: HostConfig, around: Surroundings) -> list[Spec]:
         found.append({"type": "network", "path": f"/proc/{around.pid_of(mode[10:])}/ns/net"})
     if host.cgroupns_mode not in ("", "host", "private"):
         raise Invalid(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
-    if host.cgroupns_mode == "private" or (
-        not host.cgroupns_mode and around.cgroups.version == 2 and not host.privileged
-    ):
+    if host.cgroupns_mode == "private" or (not host.cgroupns_mode and around.cgroups.version == 2 and not host.privileged):
         found.append({"type": "cgroup"})
     return found
 
@@ -329,17 +325,13 @@ def _devices(host: HostConfig) -> list[Spec]:
     if host.privileged:
         found: list[Spec] = []
         for directory, names, files in os.walk("/dev"):
-            names[:] = [
-                name for name in names if os.path.join(directory, name) not in ("/dev/pts", "/dev/shm", "/dev/mqueue")
-            ]
+            names[:] = [name for name in names if os.path.join(directory, name) not in ("/dev/pts", "/dev/shm", "/dev/mqueue")]
             for name in files:
                 path = os.path.join(directory, name)
                 if path not in ("/dev/console", "/dev/ptmx") and not os.path.islink(path):
                     found += _expand(path, path, missing_ok=True)
         return found
-    return [
-        device for mapping in host.devices or [] for device in _expand(mapping.path_on_host, mapping.path_in_container)
-    ]
+    return [device for mapping in host.devices or [] for device in _expand(mapping.path_on_host, mapping.path_in_container)]
 
 
 def _expand(source: str, target: str, *, missing_ok: bool = False) -> list[Spec]:
@@ -349,9 +341,7 @@ def _expand(source: str, target: str, *, missing_ok: bool = False) -> list[Spec]
         status = os.stat(source)
         if stat.S_ISDIR(status.st_mode):
             return [
-                d
-                for name in sorted(os.listdir(source))
-                for d in _expand(f"{source}/{name}", f"{target}/{name}", missing_ok=True)
+                d for name in sorted(os.listdir(source)) for d in _expand(f"{source}/{name}", f"{target}/{name}", missing_ok=True)
             ]
     except OSError as error:
         if missing_ok:

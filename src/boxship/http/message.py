@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from boxship.errors import Invalid
+from boxship.oci.digest import encode_digest
 
 T = TypeVar("T")
 
@@ -157,7 +158,7 @@ class Hijacked(Response):
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-_ENCODER = msgspec.json.Encoder()
+_ENCODER = msgspec.json.Encoder(enc_hook=encode_digest)
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -43,10 +43,10 @@ def make_bridge(name: str, mtu: int) -> Message:
 
 
 def make_pair(name: str, bridge: int, mtu: int, peer: str, peer_mac: str, namespace: int) -> Message:
-    """A veth pair: `name` on the bridge, `peer` in the namespace of the descriptor; both up."""
+    """A veth pair: `name` on the bridge, `peer` in the namespace of the descriptor, up once it is set up."""
     size = attribute(_MTU, struct.pack("=I", mtu))
     peer_body = (
-        _link(up=True)
+        _link()  # a peer cannot be up before its pair is complete
         + text(_NAME, peer)
         + size
         + attribute(_ADDRESS, bytes.fromhex(peer_mac.replace(":", "")))

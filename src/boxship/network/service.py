@@ -442,7 +442,8 @@ class Networks:
             inside = links.open_route()
             try:
                 index = links.list_links(inside)[endpoint.interface].index
-                messages = [
+                messages = [links.set_up(index)]
+                messages += [
                     links.add_address(index, ipaddress.ip_interface(text))
                     for text in (endpoint.ipv4, endpoint.ipv6)
                     if text

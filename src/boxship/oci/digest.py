@@ -41,3 +41,10 @@ class Digest(str):
     def short(self) -> str:
         """The first twelve hex digits, as the docker command prints an id."""
         return self.hex[:12]
+
+
+def encode_digest(value: object) -> str:
+    """For encoders that know `str` but not its subclass; raises `NotImplementedError` for anything else."""
+    if isinstance(value, Digest):
+        return str.__str__(value)
+    raise NotImplementedError(f"a {type(value).__name__} cannot be encoded")

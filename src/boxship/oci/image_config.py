@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from boxship.errors import Invalid
+from boxship.oci.digest import encode_digest
 
 
 class Healthcheck(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal"):
@@ -75,7 +76,7 @@ class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def encode(self) -> bytes:
         """The bytes of a new configuration: what they hash to is the image's id."""
-        return msgspec.json.encode(self)
+        return msgspec.json.encode(self, enc_hook=encode_digest)
 
 
 def parse_image_config(raw: bytes) -> ImageConfig:

@@ -80,6 +80,15 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
+class Discard:
+    """Let go whoever has joined the stdio of something that will not start."""
+
+    id: str
+    exec_id: str = ""
+    op: str = "discard"
+
+
+@dataclass(frozen=True, slots=True)
 class Resize:
     id: str
     exec_id: str
@@ -135,7 +144,7 @@ class Shutdown:
     op: str = "shutdown"
 
 
-Request = Start | Exec | Attach | Resize | Signal | Freeze | Update | List | Acknowledge | Shutdown
+Request = Start | Exec | Attach | Discard | Resize | Signal | Freeze | Update | List | Acknowledge | Shutdown
 
 
 @dataclass(frozen=True, slots=True)

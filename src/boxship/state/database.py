@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from boxship.errors import Internal
+from boxship.oci.digest import encode_digest
 
 T = TypeVar("T")
 
@@ -152,7 +153,7 @@ class Collection(Generic[T]):
 
     def put(self, key: str, document: T) -> None:
         self._documents[key] = document
-        self._database.record(self._name, key, msgspec.json.encode(document))
+        self._database.record(self._name, key, msgspec.json.encode(document, enc_hook=encode_digest))
 
     def delete(self, key: str) -> None:
         """Remove a document; nothing happens where there is none."""

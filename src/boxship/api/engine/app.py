@@ -47,24 +47,12 @@ class EngineAPI:
             for method, pattern, endpoint in module.ENDPOINTS:
                 self._router.add(method, pattern, endpoint)
 
-    async def handle(request: Request) -> Response:
-            version = self._versions.pop(id(request), API_VERSION)
-            return await endpoint(self._services, request, version)
-
-        return handle
-
-    @property
-    def _versions(self) -> dict[int, Version]:
-        return self._requested
-
-    _requested: dict[int, Version] = {}
-
     async def handle(self, request: Request) -> Response:
         """Answer one request; every `BoxshipError` becomes its status and message."""
         try:
             response = await self._dispatch(request)
         except BoxshipError as error:
-            log.debug("%s %s: %s", request.method, request.path, error)
+            log.debug("%s %s: %s", request.method, request.path, error, exc_info=True)
             response = error_response(error)
         response.headers = {**self._headers, **response.headers}
         return response

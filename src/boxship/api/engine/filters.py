@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from boxship.errors import Invalid
 from boxship.http.message import Query
@@ -96,7 +96,7 @@ def timestamp(text: str) -> int:
     except ValueError:
         raise Invalid(f'invalid time "{text}"', hint="expected seconds since 1970, a duration as 10m, or RFC 3339") from None
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
+        moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1e9)
 
 

@@ -58,7 +58,7 @@ def _ago(nanoseconds: int) -> str:
 
 
 def ports_map(container: Container, record: SandboxRecord | None) -> dict[str, list[dict[str, str]] | None]:
-    found: dict[str, list[dict[str, str]] | None] = {port: None for port in container.config.exposed_ports or {}}
+    found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(container.config.exposed_ports or {})
     for port in container.host.port_bindings or {}:
         found.setdefault(port if "/" in port else f"{port}/tcp", None)
     for published in record.ports if record else []:

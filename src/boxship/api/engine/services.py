@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from boxship.build.service import Builder
@@ -17,9 +16,9 @@ from boxship.state.database import Database
 from boxship.volumes.service import Volumes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EngineFacts:
-    """What `info` tells of the engine itself."""
+    """What `info` tells of the engine itself; a reload of the settings changes it."""
 
     id: str
     data_root: str
@@ -29,7 +28,6 @@ class EngineFacts:
     insecure: list[str] = field(default_factory=list)
     debug: bool = False
     live_restore: bool = False
-    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +44,3 @@ class Services:
     builder: Builder
     events: Events
     database: Database
-    shutdown: Callable[[], Awaitable[None]] | None = None

@@ -74,7 +74,7 @@ async def relay(client: Stream, descriptor: int, *, stdin: bool, tty: bool, deta
                 if not stdin:
                     continue
                 if detacher is not None:
-                    data, found = detacher.feed(data)  # noqa: PLW2901
+                    data, found = detacher.feed(data)
                     if found:
                         if not detached.done():
                             detached.set_result(True)

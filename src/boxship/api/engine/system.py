@@ -14,7 +14,7 @@ from typing import Any
 from boxship.api.engine import render
 from boxship.api.engine.filters import Filters, rfc3339, timestamp
 from boxship.api.engine.services import Services
-from boxship.containers.service import LOG_DRIVERS
+from boxship.containers.log_options import LOG_DRIVERS
 from boxship.events.bus import Event
 from boxship.http.message import Request, Response, json_response
 
@@ -118,7 +118,7 @@ async def info(services: Services, request: Request, version: Version) -> Respon
         "InitCommit": {"ID": ""},
         "SecurityOptions": ["name=seccomp,profile=builtin"],
         "ProductLicense": "Apache-2.0",
-        "Warnings": facts.warnings or None,
+        "Warnings": None,
     }  # fmt: skip
     return json_response(document)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
+HANGUP = select.EPOLLHUP
 
 Handler = Callable[[int], None]
 

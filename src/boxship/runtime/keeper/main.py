@@ -68,6 +68,7 @@ class Keeper:
             "start": self._start,
             "exec": self._exec,
             "attach": self._attach,
+            "discard": self._discard,
             "resize": self._resize,
             "signal": self._signal,
             "freeze": self._freeze,
@@ -140,8 +141,8 @@ class Keeper:
         seccomp = _read_program(given.pop(0)) if message["seccomp"] else None
         spec: dict[str, Any] = message["spec"]
         joins = self._prepare_cgroup(message["cgroup"], spec["linux"].get("resources") or {})
+        stdio = self._stdio(container_id, "", stdin_once=message["stdin_once"])
         try:
-            stdio = self._stdio(container_id, "", stdin_once=message["stdin_once"])
             log = Log(**message["log"])
             if log.path:
                 stdio.log = LogWriter(log)
@@ -156,6 +157,7 @@ class Keeper:
                 held, flags, pid_path, child, spec["process"], joins, seccomp, reply, stdin=message["open_stdin"]
             )
         except (OSError, StartFailure):
+            stdio.drain()
             self._drop_cgroup(message["cgroup"])
             raise
         self._containers[container_id] = container
@@ -238,6 +240,7 @@ class Keeper:
         waiting = self._waiting.pop((container, exec_id), None)
         stdio = waiting or Stdio(self._loop, stdin_once=stdin_once)
         stdio.stdin_once = stdin_once
+        stdio.deserted = None
         return stdio
 
     # --- ending ---
@@ -285,7 +288,10 @@ class Keeper:
         key = (message["id"], message["exec_id"])
         container = self._containers.get(message["id"])
         held = container and (container.execs.get(message["exec_id"]) if message["exec_id"] else container.held)
-        stdio = held.stdio if held else self._waiting.setdefault(key, Stdio(self._loop, stdin_once=True))
+        stdio = held.stdio if held else self._waiting.get(key)
+        if stdio is None:
+            stdio = self._waiting[key] = Stdio(self._loop, stdin_once=True)
+            stdio.deserted = lambda: self._waiting.pop(key, None)
         attachment = stdio.attach(
             stdin=message["stdin"], stdout=message["stdout"], stderr=message["stderr"], raw=message["tty"]
         )
@@ -293,6 +299,12 @@ class Keeper:
         with attachment.theirs as theirs:
             attachment.theirs = None
             reply({}, (theirs.fileno(),))
+
+    def _discard(self, message: Message, _: Descriptors, reply: Callable[..., None]) -> None:
+        stdio = self._waiting.pop((message["id"], message["exec_id"]), None)
+        if stdio is not None:
+            stdio.drain()
+        reply({})
 
     def _resize(self, message: Message, _: Descriptors, reply: Callable[..., None]) -> None:
         terminal = self._process(message).stdio.terminal

@@ -6,9 +6,10 @@ import contextlib
 import os
 import socket
 import struct
+from collections.abc import Callable
 
 from boxship.runtime.keeper.logs import LogWriter
-from boxship.runtime.keeper.loop import READ, WRITE, Loop
+from boxship.runtime.keeper.loop import HANGUP, READ, WRITE, Loop
 
 _CHUNK = 1 << 16
 _BEHIND = 1 << 20
@@ -92,9 +93,9 @@ class Attachment:
                 return
             self._rewatch()
         if events & ~WRITE:
-            self._read()
+            self._read(hung_up=bool(events & HANGUP))
 
-    def _read(self) -> None:
+    def _read(self, *, hung_up: bool) -> None:
         try:
             data = self._socket.recv(_CHUNK)
         except BlockingIOError:
@@ -110,9 +111,10 @@ class Attachment:
         self._reading = False
         if self._stdin:
             self._stdio.input_ended()
-        self._rewatch()
-        if not self._streams:
+        if hung_up or not self._streams:
             self.close()
+        else:
+            self._rewatch()
 
 
 class Stdio:
@@ -129,6 +131,8 @@ class Stdio:
         self._input = bytearray()
         self._input_ends = False
         self._attachments: list[Attachment] = []
+        self.deserted: Callable[[], object] | None = None
+        """Called when the last reader goes, as long as the process has not started."""
 
     @property
     def stdin_full(self) -> bool:
@@ -143,6 +147,8 @@ class Stdio:
         with contextlib.suppress(ValueError):
             self._attachments.remove(attachment)
         self.reader_caught_up()
+        if not self._attachments and self.deserted is not None:
+            self.deserted()
 
     def connect(self, stdin: int, stdout: int, stderr: int) -> None:
         """Take the keeper's ends of the pipes; `stdin` is -1 where the process has none."""
@@ -186,11 +192,7 @@ class Stdio:
             return False  # EIO: the last process has closed the terminal
         if not data:
             return False
-        name = self._outputs[descriptor]
-        if self.log is not None:
-            self.log.write(name, data)
-        for attachment in list(self._attachments):
-            attachment.offer(name, data)
+        self._pass_on(descriptor, data)
         if any(attachment.behind for attachment in self._attachments):
             self._paused.add(descriptor)
             self._watch_output(descriptor)
@@ -260,11 +262,12 @@ class Stdio:
         for descriptor in list(self._outputs):
             for _ in range(1024):
                 try:
-                    pending = self._read_available(descriptor)
+                    data = os.read(descriptor, _CHUNK)
                 except OSError:
                     break
-                if not pending:
+                if not data:
                     break
+                self._pass_on(descriptor, data)
             self._close_output(descriptor)
         self._close_input()
         if self.log is not None:
@@ -273,12 +276,9 @@ class Stdio:
         for attachment in list(self._attachments):
             attachment.end()
 
-    def _read_available(self, descriptor: int) -> bool:
-        data = os.read(descriptor, _CHUNK)
-        if data:
-            name = self._outputs[descriptor]
-            if self.log is not None:
-                self.log.write(name, data)
-            for attachment in list(self._attachments):
-                attachment.offer(name, data)
-        return bool(data)
+    def _pass_on(self, descriptor: int, data: bytes) -> None:
+        name = self._outputs[descriptor]
+        if self.log is not None:
+            self.log.write(name, data)
+        for attachment in list(self._attachments):
+            attachment.offer(name, data)

@@ -1,0 +1,62 @@
+"""After a start of the daemon: what runs, what ended meanwhile, what must start again."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import time
+
+from boxship.containers import restart
+from boxship.containers.service import Containers
+from boxship.errors import BoxshipError
+from boxship.runtime.protocol import Exited, List, Signal
+
+
+async def restore(containers: Containers) -> None:
+    """After a start of the daemon: learn from the keeper what runs and what ended meanwhile."""
+    held = (await containers.keeper.ask(List())).body
+    running = {entry["id"]: entry for entry in held["containers"]}
+    await containers.networks.restore({identity: entry["pid"] for identity, entry in running.items()})
+    ended = {entry["id"]: Exited(**entry) for entry in held["exits"] if not entry["exec_id"]}
+    to_start: list[str] = []
+    for container in list(containers.all()):
+        was_running = container.state.running or container.state.status == "restarting"
+        entry = running.get(container.id)
+        if entry is not None:
+            status = "paused" if entry["frozen"] else "running"
+            containers.set_state(container.id, status=status, pid=entry["pid"],
+                           started_at=container.state.started_at or time.time_ns())  # fmt: skip
+            for hook in containers.started_hooks:
+                hook(containers.get(container.id))
+        elif container.id in ended:
+            containers.exited(ended[container.id])
+        elif was_running:
+            containers.set_state(container.id, status="exited", pid=0, exit_code=255, finished_at=time.time_ns())
+            containers.networks.detach(container.id)
+        if entry is None and container.id not in ended:
+            policy = container.host.restart_policy
+            if restart.after_daemon_start(policy, was_running=was_running or container.state.started_at > 0,
+                                          stopped_by_user=container.stopped_by_user):  # fmt: skip
+                to_start.append(container.id)
+            elif container.host.auto_remove and was_running:
+                containers.spawn(containers.auto_remove(container.id))
+    for entry in held["exits"]:
+        containers.keeper.acknowledge(Exited(**entry))
+    known = {container.id for container in containers.all()}
+    for identity in running:
+        if identity not in known:
+            await containers.keeper.ask(Signal(identity, signal.SIGKILL))
+    for key in containers.snapshotter.keys():
+        if key not in known and len(key) == 64:
+            containers.snapshotter.remove(key)
+    for directory in containers.root.iterdir():
+        if directory.name not in known:
+            shutil.rmtree(directory, ignore_errors=True)
+    for identity in to_start:
+        containers.spawn(_start_again(containers, identity))
+
+
+async def _start_again(containers: Containers, identity: str) -> None:
+    with contextlib.suppress(BoxshipError):
+        await containers.start(identity)

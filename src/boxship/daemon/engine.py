@@ -1,0 +1,155 @@
+"""The engine put together: every store and service, made once and handed to those that need it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from boxship import __version__
+from boxship.api.engine.app import EngineAPI
+from boxship.api.engine.services import EngineFacts, Services
+from boxship.api.registry.app import RegistryAPI
+from boxship.build.service import Builder
+from boxship.containers.execs import Execs
+from boxship.containers.files import Files
+from boxship.containers.health import HealthChecks
+from boxship.containers.keeper import Keeper
+from boxship.containers.restoration import restore
+from boxship.containers.service import Containers
+from boxship.content.store import ContentStore
+from boxship.daemon.configuration import Settings
+from boxship.daemon.executor import ContainerExecutor
+from boxship.daemon.listeners import listen, listen_registry
+from boxship.errors import BoxshipError, Unavailable
+from boxship.events.bus import Events
+from boxship.http.server import Server
+from boxship.images.model import Image
+from boxship.images.store import Images
+from boxship.network.service import Networks
+from boxship.oci.platform import Platform
+from boxship.oci.reference import Reference
+from boxship.registry.model import Credentials
+from boxship.registry.pull import pull
+from boxship.registry.registries import Registries
+from boxship.registry.repositories import Repositories
+from boxship.runtime.client import KeeperClient
+from boxship.runtime.protocol import Shutdown
+from boxship.runtime.seccomp import Seccomp
+from boxship.snapshots.choice import choose
+from boxship.state.database import Database
+from boxship.volumes.service import Volumes
+
+_HUB = "https://index.docker.io/v1/"
+
+
+class Engine:
+    """One daemon's services; `start` opens its sockets, `stop` ends them and the containers."""
+
+    def __init__(self, settings: Settings, client: KeeperClient) -> None:
+        """Raises `Invalid`, `Unsupported`, `Unavailable`, `Internal`."""
+        self.settings = settings
+        root = settings.data_root
+        try:
+            self.database = Database(root / "state.db")
+        except OSError as error:
+            raise Unavailable(f"cannot open {root}/state.db: {(error.strerror or '').lower()}") from error
+        self.events = Events()
+        self.keeper = Keeper(client)
+        self.snapshotter, reason = choose(root, settings.exec_root, settings.storage_driver or None)
+        self.images = Images(ContentStore(root / "content"), self.snapshotter, self.database, self.events)
+        self.registries = Registries(
+            mirrors=settings.registry_mirrors, insecure=settings.insecure_registries,
+            max_downloads=settings.max_concurrent_downloads, max_uploads=settings.max_concurrent_uploads,
+        )  # fmt: skip
+        self.repositories = Repositories(self.images.content, self.database)
+        self.images.protected = self.repositories.blobs
+        self.networks = Networks(
+            self.database, self.events, instance=settings.instance, bip=settings.bip, pools=settings.default_address_pools
+        )
+        self.volumes = Volumes(root / "volumes", self.database, self.events)
+        instance = settings.instance
+        self.containers = Containers(
+            data_root=root, images=self.images, snapshotter=self.snapshotter, networks=self.networks, volumes=self.volumes,
+            keeper=self.keeper, database=self.database, events=self.events, seccomp=Seccomp(root / "seccomp"),
+            cgroup_parent=settings.cgroup_parent or (f"/boxship-{instance}" if instance else "/boxship"),
+            default_log=settings.log_driver, no_new_privileges=settings.no_new_privileges,
+        )  # fmt: skip
+        execs = Execs(self.containers)
+        HealthChecks(self.containers, execs)
+        executor = ContainerExecutor(self.containers, settings.exec_root / "build")
+        self.builder = Builder(self.images, executor, self._pull_base, self.database, root / "build")
+        self._facts = EngineFacts(_identity(root), str(root), reason)
+        self.reload(settings)
+        services = Services(
+            __version__, self._facts, self.containers, execs, Files(self.containers), self.images, self.registries, self.networks,
+            self.volumes, self.builder, self.events, self.database,
+        )  # fmt: skip
+        self.server = Server(EngineAPI(services).handle)
+        self.registry = Server(RegistryAPI(self.repositories).handle)
+        self.lost: Callable[[], None] = lambda: None
+
+    async def _pull_base(
+        self, reference: Reference, platform: Platform | None, credentials: Mapping[str, Any], emit: Callable[[dict[str, object]], None]
+    ) -> Image:
+        own = credentials.get(_HUB if reference.domain == "docker.io" else reference.domain) or {}
+        known = Credentials(
+            own.get("username", ""), own.get("password", ""), own.get("identitytoken", ""), own.get("registrytoken", "")
+        )
+        return await pull(
+            self.registries, self.images, reference, platform=platform, credentials=known if own else None, progress=emit
+        )
+
+    async def start(self) -> None:
+        """Restore what ran, then listen; raises `Unavailable`, `Invalid`."""
+        self.keeper.start()
+        self.keeper.lost = lambda: self.lost()
+        await self.networks.start()
+        await restore(self.containers)
+        await listen(self.server, self.settings)
+        if self.settings.registry_listen:
+            await listen_registry(self.registry, self.settings.registry_listen)
+
+    def reload(self, settings: Settings) -> None:
+        """Take over what may change while the engine runs."""
+        self.settings = settings
+        self.registries.configure(mirrors=settings.registry_mirrors, insecure=settings.insecure_registries)
+        facts = self._facts
+        facts.labels, facts.mirrors = list(settings.labels), list(settings.registry_mirrors)
+        facts.insecure = list(settings.insecure_registries)
+        facts.debug, facts.live_restore = settings.debug, settings.live_restore
+
+    async def stop(self, *, keep_containers: bool) -> None:
+        """End everything; containers too unless they are to be kept."""
+        if not keep_containers:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.shutdown_timeout + 5):
+                    await self.containers.stop_all()
+        await self.server.close()
+        await self.registry.close()
+        await self.containers.close()
+        await self.registries.close()
+        running = any(container.state.running for container in self.containers.all())
+        await self.networks.close(keep=running)
+        if not running:
+            with contextlib.suppress(BoxshipError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await self.keeper.ask(Shutdown())
+        self.keeper.close()
+        if not running:
+            self.snapshotter.close()
+        self.database.close()
+
+
+def _identity(root: Path) -> str:
+    """A name for this engine that it keeps."""
+    file = root / "engine-id"
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        identity = str(uuid.uuid4())
+        file.write_text(identity + "\n")
+        return identity

@@ -1,0 +1,71 @@
+"""What the daemon takes for itself before it grows: its roots, its mount namespace, its keeper."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from boxship.errors import Conflict, Unavailable
+from boxship.runtime.client import SOCKET_NAME, KeeperClient, spawn_keeper
+from boxship.syscalls import mount as m
+from boxship.syscalls import namespaces as ns
+
+
+def hold(root: Path) -> int:
+    """Lock a data root for this process: the lock's descriptor. Raises `Conflict` with the pid that holds it."""
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(f"cannot use {root}: {(error.strerror or '').lower()}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(descriptor, 32).decode().strip() or "unknown"
+        os.close(descriptor)
+        raise Conflict(f"{root} is in use by the daemon with pid {pid}") from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+def connect_keeper(exec_root: Path) -> KeeperClient:
+    """The keeper of `exec_root`, started where there is none; this process then shares its mount namespace.
+
+    All layers are mounted in that namespace: the host never sees them, and the kernel takes them away with the
+    last process in it. Must be called while this process has one thread. Raises `Unavailable`.
+    """
+    try:
+        exec_root.mkdir(parents=True, exist_ok=True, mode=0o711)
+    except OSError as error:
+        raise Unavailable(f"cannot use {exec_root}: {(error.strerror or '').lower()}") from error
+    path = exec_root / SOCKET_NAME
+    if path.exists():
+        try:
+            client = KeeperClient(path)
+        except Unavailable:
+            path.unlink(missing_ok=True)
+        else:
+            _join(client.peer_pid())
+            return client
+    try:
+        ns.unshare(ns.CLONE_NEWNS)
+        # what the host mounts later is still seen here; what is mounted here is not seen there
+        m.mount("", "/", None, m.MS_REC | m.MS_SLAVE)
+    except OSError as error:
+        raise Unavailable(f"cannot make a mount namespace: {(error.strerror or '').lower()}") from error
+    spawn_keeper(exec_root)
+    return KeeperClient(path)
+
+
+def _join(pid: int) -> None:
+    directory = os.getcwd()
+    descriptor = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        ns.enter(descriptor, ns.CLONE_NEWNS)
+    except OSError as error:
+        raise Unavailable(f"cannot join the keeper's mount namespace: {(error.strerror or '').lower()}") from error
+    finally:
+        os.close(descriptor)
+    os.chdir(directory)
