@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,10 +27,8 @@ from boxship.oci.image_config import ExecutionConfig, History, RootFS
 from boxship.oci.reference import Reference
 from boxship.snapshots.archive import apply_tar, write_tar
 from boxship.snapshots.contract import Change
+from boxship.snapshots.streaming import fed, piped
 from boxship.syscalls.files import open_in_root
-
-_PIPE = 1 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class PathStat:
@@ -208,57 +205,3 @@ def go_mode(mode: int) -> int:
         if mode & bit:
             found |= high
     return found
-
-
-async def piped(produce: Callable[[BinaryIO], None]) -> AsyncIterator[bytes]:
-    """What a function writes on a thread of its own, as it writes it."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            with open(writer, "wb", buffering=1 << 16) as out:
-                produce(out)
-        except BrokenPipeError:
-            pass  # nobody reads any more
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="archive", daemon=True)
-    thread.start()
-    try:
-        while data := await asyncio.to_thread(os.read, reader, _PIPE):
-            yield data
-    finally:
-        os.close(reader)
-        thread.join()
-    if failure:
-        raise failure[0]
-
-
-async def fed(stream: AsyncIterator[bytes], consume: Callable[[BinaryIO], None]) -> None:
-    """Give a stream to a function that reads a file, on a thread; raises what the function raises."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-
-    def run() -> None:
-        with open(reader, "rb", buffering=1 << 16) as source:
-            consume(source)
-            while source.read(_PIPE):
-                pass
-
-    def write(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(writer, view) :]
-
-    task = asyncio.get_running_loop().run_in_executor(None, run)
-    try:
-        async for data in stream:
-            try:
-                await asyncio.to_thread(write, data)
-            except BrokenPipeError:
-                break
-    finally:
-        os.close(writer)
-        await asyncio.wait([task])
-    await task

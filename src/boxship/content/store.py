@@ -149,6 +149,13 @@ class Ingest:
         self._hash.update(data)
         self.offset += len(data)
 
+    def restart(self) -> None:
+        """Forget what an earlier attempt left: for a source that cannot be asked for the rest alone."""
+        if self.offset:
+            self._file.truncate(0)
+            self._hash = hashlib.new(self._hash.name)
+            self.offset = 0
+
     def written(self) -> Iterator[bytes]:
         """What is there so far, in pieces."""
         with (self._directory / "data").open("rb") as file:

@@ -95,7 +95,7 @@ class Engine:
     async def _pull_base(
         self, reference: Reference, platform: Platform | None, credentials: Mapping[str, Any], emit: Callable[[dict[str, object]], None]
     ) -> Image:
-        own = credentials.get(_HUB if reference.domain == "docker.io" else reference.domain) or {}
+        own = credentials.get(_HUB if reference.registry == "docker.io" else reference.registry) or {}
         known = Credentials(
             own.get("username", ""), own.get("password", ""), own.get("identitytoken", ""), own.get("registrytoken", "")
         )

@@ -114,6 +114,7 @@ class _Connection:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
         self._hijacked: _Raw | None = None
         self._body_read = False
+        self._body_ended = asyncio.Event()
 
     async def run(self) -> None:
         while True:
@@ -155,7 +156,12 @@ class _Connection:
         path, _, query = target.partition("?")
         method = event.method.decode("latin-1")
         self._body_read = False
-        request = Request(method, path, Query(query), Headers(event.headers.raw_items()), self)
+        self._body_ended.clear()
+        headers = Headers(event.headers.raw_items())
+        if headers.get("Content-Length", "0") == "0" and not headers.get("Transfer-Encoding"):
+            async for _ in self.body():
+                pass
+        request = Request(method, path, Query(query), headers, self)
         try:
             response = await self._handle(request)
         except (ConnectionError, TimeoutError):
@@ -177,6 +183,7 @@ class _Connection:
                 yield bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 self._body_read = True
+                self._body_ended.set()
             else:
                 raise ConnectionResetError("the client ended its request early")
 
@@ -256,11 +263,14 @@ class _Connection:
                     await self._writer.drain()
         finally:
             watch.cancel()
+            await asyncio.wait([watch])
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()
 
     async def _watch(self, task: asyncio.Task[None]) -> None:
+        # until then the handler itself reads, and sees the client go
+        await self._body_ended.wait()
         try:
             data = await self._reader.read(_READ)
             while data:

@@ -30,7 +30,7 @@ def _apply(config: ExecutionConfig, instruction: str, rest: str, change: str) ->
         case "LABEL":
             return msgspec.structs.replace(config, labels={**(config.labels or {}), **dict(_pairs(rest, change))})
         case "EXPOSE":
-            ports = {port if "/" in port else f"{port}/tcp": {} for port in rest.split()}
+            ports: dict[str, dict[str, str]] = {port if "/" in port else f"{port}/tcp": {} for port in rest.split()}
             return msgspec.structs.replace(config, exposed_ports={**(config.exposed_ports or {}), **ports})
         case "VOLUME":
             paths = _list(rest) if rest.startswith("[") else rest.split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -114,7 +115,13 @@ class Volumes:
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
         self._unmount(name)
-        shutil.rmtree(self._root / name, ignore_errors=True)
+        if volume.options:
+            # never recursive: should a mount be left in spite of all, its files are not the engine's
+            with contextlib.suppress(OSError):
+                self.path(name).rmdir()
+                (self._root / name).rmdir()
+        else:
+            shutil.rmtree(self._root / name, ignore_errors=True)
         self._volumes.delete(name)
         self._events.publish("volume", "destroy", name, driver="local")
 
@@ -144,7 +151,7 @@ class Volumes:
         volume = self.get(name)
         path = self.path(name)
         path.mkdir(parents=True, exist_ok=True)
-        if volume.options and not os.path.ismount(path):
+        if volume.options and not _is_mounted(path):
             self._mount(volume, path)
         self._mounted.setdefault(name, set()).add(container)
         self._events.publish(
@@ -179,8 +186,22 @@ class Volumes:
 
     def _unmount(self, name: str) -> None:
         path = self.path(name)
-        if os.path.ismount(path):
+        while _is_mounted(path):
             m.unmount(str(path), m.MNT_DETACH)
+
+
+def _is_mounted(path: Path) -> bool:
+    """Whether something is mounted at `path`: a bind of the same file system too, which st_dev does not tell."""
+    return path.exists() and _mount_id(path) != _mount_id(path.parent)
+
+
+def _mount_id(path: Path) -> str:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    finally:
+        os.close(descriptor)
+    return next(line for line in lines if line.startswith("mnt_id:"))
 
 
 def _resolve(host: str) -> str:

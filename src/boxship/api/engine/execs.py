@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from boxship.api.engine import render, streams
 from boxship.api.engine.services import Services
 from boxship.containers.model import ExecSession
-from boxship.errors import Invalid
+from boxship.errors import Conflict, Invalid
 from boxship.http.message import Hijacked, Request, Response, json_response
 
 Version = tuple[int, int]
@@ -50,11 +52,21 @@ async def start(services: Services, request: Request, version: Version) -> Respo
     if body.detach:
         await services.execs.start(identity, detach=True)
         return Response(200)
-    descriptor = await services.execs.start(identity, detach=False)
+    kind = streams.RAW if session.tty or version < (1, 42) else streams.MULTIPLEXED
+    try:
+        descriptor = await services.execs.start(identity, detach=False)
+    except Invalid as error:
+        # the connection is the process's by now: its clients look for the failure there, and in the exit code
+        connection = await request.hijack(kind)
+        message = f"{error}\r\n".encode()
+        connection.write(message if session.tty else streams.frame("stdout", message))
+        await connection.drain()
+        return Hijacked()
     assert descriptor is not None
     if body.console_size and len(body.console_size) == 2:
-        await services.execs.resize(identity, body.console_size[1], body.console_size[0])
-    connection = await request.hijack(streams.RAW if session.tty or version < (1, 42) else streams.MULTIPLEXED)
+        with contextlib.suppress(Conflict):  # it has ended already
+            await services.execs.resize(identity, body.console_size[1], body.console_size[0])
+    connection = await request.hijack(kind)
     await streams.relay(connection, descriptor, stdin=session.stdin, tty=session.tty, detach_keys=session.detach_keys)
     return Hijacked()
 

@@ -13,8 +13,10 @@ from boxship.api.engine.filters import Filters, timestamp
 from boxship.api.engine.services import Services
 from boxship.errors import Invalid, Unsupported
 from boxship.http.message import Query, Request, Response, json_response
-from boxship.images import archive
+from boxship.images.importing import import_tar
+from boxship.images.load import load as load_images
 from boxship.images.model import Image, Removed
+from boxship.images.save import save as save_images
 from boxship.oci.platform import Platform
 from boxship.oci.reference import Reference
 from boxship.registry import distribution
@@ -147,7 +149,7 @@ async def create(services: Services, request: Request, version: Version) -> Resp
         raise Unsupported("importing from a URL is not supported", hint="fetch it and import from standard input")
 
     async def import_(emit: progress.Emit) -> None:
-        image = await archive.import_tar(
+        image = await import_tar(
             services.images, request.stream(), target, changes, query.get("message"), platform
         )
         await services.database.committed()
@@ -241,12 +243,12 @@ async def save(services: Services, request: Request, version: Version) -> Respon
     names = request.query.all("names") or [request.parameters["name"]]
     for name in names:
         services.images.get(name)
-    return Response(200, archive.save(services.images, names, platform_of(request.query)), {"Content-Type": "application/x-tar"})
+    return Response(200, save_images(services.images, names, platform_of(request.query)), {"Content-Type": "application/x-tar"})
 
 
 async def load(services: Services, request: Request, version: Version) -> Response:
     async def work(emit: progress.Emit) -> None:
-        for line in await archive.load(services.images, request.stream(), emit):
+        for line in await load_images(services.images, request.stream(), emit):
             emit({"stream": line + "\n"})
         await services.database.committed()
 

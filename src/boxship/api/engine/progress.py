@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from boxship.errors import BoxshipError
+
+log = logging.getLogger(__name__)
 
 Message = dict[str, object]
 Emit = Callable[[Message], None]
@@ -52,6 +55,9 @@ async def stream(work: Callable[[Emit], Awaitable[object]]) -> AsyncIterator[byt
             if code is not None:
                 detail["code"] = code
             queue.put_nowait({"errorDetail": detail, "error": str(error)})
+        except Exception:
+            log.exception("streamed work failed")
+            queue.put_nowait({"errorDetail": {"message": "internal error"}, "error": "internal error"})
         finally:
             queue.put_nowait(None)
 

@@ -1,0 +1,167 @@
+"""Images as one tar: an OCI image layout (image-layout.md) that is also a docker-archive (manifest.json)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tarfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from boxship.errors import NotFound
+from boxship.images.model import Image
+from boxship.images.store import Images
+from boxship.oci import media_types
+from boxship.oci.descriptor import Descriptor, Manifest, parse_manifest
+from boxship.oci.digest import Digest
+from boxship.oci.platform import Platform
+from boxship.oci.reference import Reference
+
+_CHUNK = 1 << 20
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+@dataclass(slots=True)
+class _Saved:
+    """One image in the archive."""
+
+    image: Image
+    layers: list[Descriptor]
+    manifest: bytes
+    descriptor: Descriptor
+    names: list[Reference] = field(default_factory=list)
+
+
+async def save(images: Images, names: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
+    """The archive of the images named, piece by piece; raises `NotFound`.
+
+    A pulled image goes out with the very manifest and blobs it came with; of others the layers are plain tars.
+    """
+    chosen = _choose(images, names, platform)
+    written: set[str] = set()
+    yield _directory("blobs/") + _directory("blobs/sha256/")
+    for saved in chosen:
+        for diff_id, layer in zip(saved.image.layers, saved.layers, strict=True):
+            if layer.digest in written:
+                continue
+            written.add(layer.digest)
+            yield _header(_blob(layer.digest), layer.size)
+            compressed = layer.digest != diff_id
+            with images.content.open(layer.digest) if compressed else images.layer_tar(diff_id) as source:
+                async for part in _parts(source):
+                    yield part
+            yield _padding(layer.size)
+        for digest, data in ((saved.image.id, saved.image.raw), (saved.descriptor.digest, saved.manifest)):
+            if digest not in written:
+                written.add(digest)
+                yield _file(_blob(digest), data)
+    yield _file("index.json", _index(chosen))
+    yield _file("manifest.json", _docker_manifest(chosen))
+    yield _file("oci-layout", _LAYOUT) + bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _choose(images: Images, names: Sequence[str], platform: Platform | None) -> list[_Saved]:
+    chosen: dict[str, _Saved] = {}
+    for name in names:
+        image = images.get(name)
+        own = Platform(image.config.architecture, image.config.os, image.config.variant or None)
+        if platform is not None and not own.satisfies(platform):
+            raise NotFound(f"image {name} was found but does not provide the specified platform ({platform})")
+        saved = chosen.get(image.id)
+        if saved is None:
+            saved = chosen[image.id] = _saved(images, image)
+        reference = _tag_meant(images, name, image)
+        if reference is not None and reference not in saved.names:
+            saved.names.append(reference)
+    return list(chosen.values())
+
+
+def _tag_meant(images: Images, name: str, image: Image) -> Reference | None:
+    """The tag that a name is; None for an id."""
+    return next((tag for tag in image.tags if name in (str(tag), tag.familiar, tag.familiar.removesuffix(":latest"))), None) or (
+        next((tag for tag in image.tags if str(tag) == _normalised(name)), None)
+    )
+
+
+def _normalised(name: str) -> str:
+    from boxship.errors import Invalid
+
+    try:
+        return str(Reference.parse(name).with_default_tag())
+    except Invalid:
+        return ""
+
+
+def _saved(images: Images, image: Image) -> _Saved:
+    if image.manifest is not None and image.manifest.digest in images.content:
+        raw = images.content.read(image.manifest.digest)
+        manifest = parse_manifest(raw, image.manifest.media_type)
+        if isinstance(manifest, Manifest) and all(layer.digest in images.content for layer in manifest.layers):
+            return _Saved(image, manifest.layers, raw, image.manifest)
+    layers = [Descriptor(media_types.OCI_LAYER, diff_id, images.snapshotter.layer_size(diff_id)) for diff_id in image.layers]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": {"mediaType": media_types.OCI_CONFIG, "digest": image.id, "size": len(image.raw)},
+        "layers": [{"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size} for layer in layers],
+    }
+    raw = json.dumps(document).encode()
+    return _Saved(image, layers, raw, Descriptor(media_types.OCI_MANIFEST, Digest.of(raw), len(raw)))
+
+
+def _index(chosen: list[_Saved]) -> bytes:
+    entries = []
+    for saved in chosen:
+        plain = {
+            "mediaType": saved.descriptor.media_type,
+            "digest": saved.descriptor.digest,
+            "size": saved.descriptor.size,
+            "platform": {"architecture": saved.image.config.architecture, "os": saved.image.config.os},
+        }
+        entries += [
+            {**plain, "annotations": {"io.containerd.image.name": str(name), "org.opencontainers.image.ref.name": name.tag}}
+            for name in saved.names
+        ] or [plain]
+    return json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}).encode()
+
+
+def _docker_manifest(chosen: list[_Saved]) -> bytes:
+    return json.dumps(
+        [
+            {
+                "Config": _blob(saved.image.id),
+                "RepoTags": [name.familiar for name in saved.names] or None,
+                "Layers": [_blob(layer.digest) for layer in saved.layers],
+            }
+            for saved in chosen
+        ]
+    ).encode()
+
+
+async def _parts(source: BinaryIO) -> AsyncIterator[bytes]:
+    while part := await asyncio.to_thread(source.read, _CHUNK):
+        yield part
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE, mode: int = 0o644) -> bytes:
+    entry = tarfile.TarInfo(str(PurePosixPath(name)))
+    entry.size, entry.type, entry.mode = size, kind, mode
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def _directory(name: str) -> bytes:
+    return _header(name, 0, tarfile.DIRTYPE, 0o755)
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _file(name: str, data: bytes) -> bytes:
+    return _header(name, len(data)) + data + _padding(len(data))
