@@ -178,8 +178,7 @@ class Containers:
         """Make a container; raises `NotFound` for its image, `Conflict` for its name, `Invalid`, `Unsupported`."""
         image = self.images.get(config.image)
         if platform is not None:
-            own = Platform(image.config.architecture, image.config.os, image.config.variant or None)
-            if not own.satisfies(platform):
+            if not image.config.platform.satisfies(platform):
                 raise NotFound(
                     f"image with reference {config.image} was found but does not provide the specified platform ({platform})"
                 )

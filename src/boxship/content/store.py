@@ -149,6 +149,13 @@ class Ingest:
         self._hash.update(data)
         self.offset += len(data)
 
+    def expect(self, digest: Digest) -> None:
+        """State the digest before the commit, where it was not known at the beginning."""
+        self._expected = digest
+        if digest.algorithm != self._hash.name:
+            self._hash = hashlib.new(digest.algorithm)
+            self.offset = self._rehash()
+
     def restart(self) -> None:
         """Forget what an earlier attempt left: for a source that cannot be asked for the rest alone."""
         if self.offset:

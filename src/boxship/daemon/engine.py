@@ -66,7 +66,7 @@ class Engine:
             max_downloads=settings.max_concurrent_downloads, max_uploads=settings.max_concurrent_uploads,
         )  # fmt: skip
         self.repositories = Repositories(self.images.content, self.database)
-        self.images.protected = self.repositories.blobs
+        self.images.protected = self.repositories.kept
         self.networks = Networks(
             self.database, self.events, instance=settings.instance, bip=settings.bip, pools=settings.default_address_pools
         )

@@ -66,8 +66,7 @@ def _choose(images: Images, names: Sequence[str], platform: Platform | None) -> 
     chosen: dict[str, _Saved] = {}
     for name in names:
         image = images.get(name)
-        own = Platform(image.config.architecture, image.config.os, image.config.variant or None)
-        if platform is not None and not own.satisfies(platform):
+        if platform is not None and not image.config.platform.satisfies(platform):
             raise NotFound(f"image {name} was found but does not provide the specified platform ({platform})")
         saved = chosen.get(image.id)
         if saved is None:

@@ -44,6 +44,8 @@ class Images:
         self._cache: dict[str, Image] = {}
         self._pinned: Counter[str] = Counter()
         self.in_use: InUse = lambda _: []
+        self.protected: Callable[[], set[str]] = set
+        """The blobs that others keep in the same store."""
 
     # --- finding ---
 
@@ -208,8 +210,11 @@ class Images:
                 raise
             return decompressed(self.content.open(blob.descriptor.digest))
 
-    def layer_blob(self, diff_id: str) -> Descriptor:
-        """The compressed blob of a layer, made where there is none yet: gzip, the same bytes each time."""
+    def compress_layer(self, diff_id: str) -> Descriptor:
+        """The compressed blob of a layer, made where there is none yet: gzip, the same bytes each time.
+
+        May run on any thread; `remember_blob` is the caller's.
+        """
         known = self.known_blob(diff_id)
         if known is not None and known.digest in self.content:
             return known
@@ -219,9 +224,7 @@ class Images:
                 ingest.write(compressor.compress(chunk))
             ingest.write(compressor.flush())
             digest = ingest.commit()
-        made = Descriptor(media_types.DOCKER_LAYER_GZIP, digest, self.content.size(digest))
-        self.remember_blob(diff_id, made)
-        return made
+        return Descriptor(media_types.DOCKER_LAYER_GZIP, digest, self.content.size(digest))
 
     def history(self, image: Image) -> list[HistoryEntry]:
         """The steps of an image's making, latest first."""
@@ -351,13 +354,13 @@ class Images:
     def collect(self, layers: Sequence[str], blobs: Sequence[str]) -> None:
         """Drop those of the layers and blobs named that no image has any more."""
         used = {layer for record in self._records.all.values() for layer in record.layers}
-        kept = {record.manifest.digest for record in self._records.all.values() if record.manifest}
+        kept = {record.manifest.digest for record in self._records.all.values() if record.manifest} | self.protected()
         for layer in layers:
             if layer not in used and layer not in self._pinned:
                 self.snapshotter.remove_layer(layer)
                 blob = self._blobs.get(layer)
                 self._blobs.delete(layer)
-                if blob is not None and blob.descriptor.digest not in self._pinned:
+                if blob is not None and blob.descriptor.digest not in kept and blob.descriptor.digest not in self._pinned:
                     self.content.delete(blob.descriptor.digest)
         for digest in blobs:
             if digest not in kept and digest not in self._records and digest not in self._pinned:

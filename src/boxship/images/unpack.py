@@ -23,7 +23,11 @@ class Unpacker:
             descriptor.digest, expected=descriptor.digest, size=descriptor.size
         )
         self._writer: LayerWriter = images.snapshotter.writer(keep=False)
-        self.offset = self._ingest.offset
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of the blob are here."""
+        return self._ingest.offset
 
     def __enter__(self) -> Unpacker:
         return self
@@ -53,4 +57,7 @@ class Unpacker:
             self._writer.write(rest)
         self._ingest.commit()
         self._writer.commit(self._diff_id)
+
+    def remember(self) -> None:
+        """Note that the layer came as this blob. Apart from `commit`, which may run on any thread."""
         self._images.remember_blob(self._diff_id, self._descriptor)

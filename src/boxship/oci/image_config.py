@@ -12,6 +12,7 @@ import msgspec
 
 from boxship.errors import Invalid
 from boxship.oci.digest import encode_digest
+from boxship.oci.platform import Platform
 
 
 class Healthcheck(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal"):
@@ -73,6 +74,10 @@ class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     variant: str = ""
     os_version: str = msgspec.field(name="os.version", default="")
     docker_version: str = ""
+
+    @property
+    def platform(self) -> Platform:
+        return Platform(self.architecture, self.os, self.variant or None)
 
     def encode(self) -> bytes:
         """The bytes of a new configuration: what they hash to is the image's id."""

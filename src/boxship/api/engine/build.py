@@ -84,7 +84,7 @@ async def build(services: Services, request: Request, version: Version) -> Respo
         await services.builder.build(options, context, emit)
         await services.database.committed()
 
-    return Response(200, progress.stream(work), {"Content-Type": "application/json"})
+    return await progress.streamed(work)
 
 
 async def prune(services: Services, request: Request, version: Version) -> Response:

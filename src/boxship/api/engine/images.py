@@ -139,7 +139,7 @@ async def create(services: Services, request: Request, version: Version) -> Resp
             await services.database.committed()
             services.events.publish("image", "pull", wanted.familiar, name=wanted.familiar_name, **_labels(image))
 
-        return _streamed(work)
+        return await progress.streamed(work)
     source = query.get("fromSrc")
     if not source:
         raise Invalid("either fromImage or fromSrc is needed")
@@ -155,16 +155,12 @@ async def create(services: Services, request: Request, version: Version) -> Resp
         await services.database.committed()
         emit({"status": image.id})
 
-    return _streamed(import_)
+    return await progress.streamed(import_)
 
 
 def _labels(image: Image) -> dict[str, str]:
     found = (image.config.config.labels if image.config.config else None) or {}
     return {key: value for key, value in found.items() if key.isidentifier() and key not in ("kind", "action", "actor", "name")}
-
-
-def _streamed(work: object) -> Response:
-    return Response(200, progress.stream(work), {"Content-Type": "application/json"})  # type: ignore[arg-type]
 
 
 async def inspect(services: Services, request: Request, version: Version) -> Response:
@@ -195,7 +191,7 @@ async def push(services: Services, request: Request, version: Version) -> Respon
         await services.database.committed()
         services.events.publish("image", "push", reference.familiar, name=reference.familiar_name)
 
-    return _streamed(work)
+    return await progress.streamed(work)
 
 
 async def tag(services: Services, request: Request, version: Version) -> Response:
@@ -252,7 +248,7 @@ async def load(services: Services, request: Request, version: Version) -> Respon
             emit({"stream": line + "\n"})
         await services.database.committed()
 
-    return _streamed(work)
+    return await progress.streamed(work)
 
 
 async def search(services: Services, request: Request, version: Version) -> Response:

@@ -7,7 +7,8 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from boxship.errors import BoxshipError
+from boxship.errors import BoxshipError, Internal
+from boxship.http.message import Response
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,12 @@ def size(count: float) -> str:
     return f"{count:.4g}GB"
 
 
-async def stream(work: Callable[[Emit], Awaitable[object]]) -> AsyncIterator[bytes]:
-    """Run `work` and yield what it emits; its error is the last message. Ends it where the client goes."""
-    queue: asyncio.Queue[Message | None] = asyncio.Queue()
+async def streamed(work: Callable[[Emit], Awaitable[object]]) -> Response:
+    """The response that tells what `work` emits as it goes; it ends where the client goes.
+
+    A failure before the first message is raised, and gets its own status; a later one is the last message.
+    """
+    queue: asyncio.Queue[Message | BoxshipError | None] = asyncio.Queue()
 
     def emit(message: Message) -> None:
         detail = message.get("progressDetail")
@@ -50,30 +54,52 @@ async def stream(work: Callable[[Emit], Awaitable[object]]) -> AsyncIterator[byt
         try:
             await work(emit)
         except BoxshipError as error:
-            code = getattr(error, "code", None)
-            detail: Message = {"message": str(error)}
-            if code is not None:
-                detail["code"] = code
-            queue.put_nowait({"errorDetail": detail, "error": str(error)})
+            queue.put_nowait(error)
         except Exception:
             log.exception("streamed work failed")
-            queue.put_nowait({"errorDetail": {"message": "internal error"}, "error": "internal error"})
+            queue.put_nowait(Internal("internal error"))
         finally:
             queue.put_nowait(None)
 
     task = asyncio.ensure_future(run())
     try:
-        while (message := await queue.get()) is not None:
-            lines = [json.dumps(message)]
+        first = await queue.get()
+    except asyncio.CancelledError:
+        await _end(task)
+        raise
+    if isinstance(first, BoxshipError):
+        raise first
+    return Response(200, _lines(first, queue, task), {"Content-Type": "application/json"})
+
+
+async def _lines(
+    message: Message | BoxshipError | None, queue: asyncio.Queue[Message | BoxshipError | None], task: asyncio.Task[None]
+) -> AsyncIterator[bytes]:
+    try:
+        while message is not None:
+            lines = [_line(message)]
             while not queue.empty():
-                following = queue.get_nowait()
-                if following is None:
-                    queue.put_nowait(None)
+                message = queue.get_nowait()
+                if message is None:
                     break
-                lines.append(json.dumps(following))
-            yield ("\r\n".join(lines) + "\r\n").encode()
-        await task
+                lines.append(_line(message))
+            yield b"".join(lines)
+            if message is not None:
+                message = await queue.get()
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await _end(task)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _line(message: Message | BoxshipError) -> bytes:
+    if isinstance(message, BoxshipError):
+        detail: Message = {"message": str(message)}
+        code = getattr(message, "code", None)
+        if code is not None:
+            detail["code"] = code
+        message = {"errorDetail": detail, "error": str(message)}
+    return json.dumps(message).encode() + b"\r\n"
