@@ -176,10 +176,10 @@ def fill_volumes(points: list[MountPoint], image: Image, snapshotter: Snapshotte
             target = os.open(point.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             with tempfile.TemporaryFile() as spool:
                 try:
-                    write_tar(root, point.destination, spool, rename=".", follow=True)  # type: ignore[arg-type]
+                    write_tar(root, point.destination, spool, rename=".", follow=True)
                     status = _status(root, point.destination)
                     spool.seek(0)
-                    apply_tar(target, ".", spool)  # type: ignore[arg-type]
+                    apply_tar(target, ".", spool)
                     os.fchown(target, status.st_uid, status.st_gid)
                     os.fchmod(target, stat.S_IMODE(status.st_mode))
                 finally:

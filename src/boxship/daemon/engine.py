@@ -66,7 +66,6 @@ class Engine:
             max_downloads=settings.max_concurrent_downloads, max_uploads=settings.max_concurrent_uploads,
         )  # fmt: skip
         self.repositories = Repositories(self.images.content, self.database)
-        self.images.protected = self.repositories.kept
         self.networks = Networks(
             self.database, self.events, instance=settings.instance, bip=settings.bip, pools=settings.default_address_pools
         )
@@ -82,6 +81,7 @@ class Engine:
         HealthChecks(self.containers, execs)
         executor = ContainerExecutor(self.containers, settings.exec_root / "build")
         self.builder = Builder(self.images, executor, self._pull_base, self.database, root / "build")
+        self.images.protected = lambda: self.repositories.kept() | self.builder.kept()
         self._facts = EngineFacts(_identity(root), str(root), reason)
         self.reload(settings)
         services = Services(

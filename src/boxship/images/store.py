@@ -45,7 +45,7 @@ class Images:
         self._pinned: Counter[str] = Counter()
         self.in_use: InUse = lambda _: []
         self.protected: Callable[[], set[str]] = set
-        """The blobs that others keep in the same store."""
+        """The blobs and layers that others keep in the same stores."""
 
     # --- finding ---
 
@@ -262,22 +262,22 @@ class Images:
             if reference.digest is not None:
                 return self._remove_digest(image, reference, force=force, prune_parents=prune_parents)
             if len(names) > 1:
-                return [self._untag(image, reference)]
+                return self._untag(image, reference)
             users = self.in_use(image.id)
             if users and not force:
                 raise Conflict(
                     f"conflict: unable to remove repository reference {name!r} (must force)"
                     f" - container {users[0][0][:12]} is using its referenced image {image.id.short}"
                 )
-            if any(running for _, running in users) or users:
-                return [self._untag(image, reference)]
+            if users:
+                return self._untag(image, reference)
         elif len({reference.name for reference in image.tags}) > 1 and not force:
             raise Conflict(
                 f"conflict: unable to delete {image.id.short} (must be forced)"
                 " - image is referenced in multiple repositories"
             )
         self._refuse_in_use(image, force=force)
-        removed = [self._untag(image, reference) for reference in image.tags]
+        removed = [gone for reference in image.tags for gone in self._untag(image, reference)]
         return removed + self._delete(image, prune_parents=prune_parents)
 
     def _named_exactly(self, name: str) -> Reference | None:
@@ -315,11 +315,18 @@ class Images:
                 f"conflict: unable to delete {image.id.short} (cannot be forced) - image has dependent child images"
             )
 
-    def _untag(self, image: Image, reference: Reference) -> Removed:
+    def _untag(self, image: Image, reference: Reference) -> list[Removed]:
+        """Take a tag away, and with a repository's last tag what it is called there by digest."""
         self._tags.delete(str(reference.with_default_tag()))
+        gone = [Removed(untagged=reference.with_default_tag().familiar)]
+        if not any(name.startswith(f"{reference.name}:") and n.image == image.id for name, n in self._tags.all.items()):
+            for digest in image.digests:
+                if digest.name == reference.name and str(digest) in self._digests:
+                    self._digests.delete(str(digest))
+                    gone.append(Removed(untagged=digest.familiar))
         self._cache.pop(image.id, None)
         self._events.publish("image", "untag", image.id, name=image.id)
-        return Removed(untagged=reference.with_default_tag().familiar)
+        return gone
 
     def _delete(self, image: Image, *, prune_parents: bool) -> list[Removed]:
         if any(record.parent == image.id for record in self._records.all.values()) or self.in_use(image.id):
@@ -327,8 +334,9 @@ class Images:
         removed: list[Removed] = []
         with self._database.transaction():
             for reference in image.digests:
-                self._digests.delete(str(reference))
-                removed.append(Removed(untagged=reference.familiar))
+                if str(reference) in self._digests:
+                    self._digests.delete(str(reference))
+                    removed.append(Removed(untagged=reference.familiar))
             self._records.delete(image.id)
         self._cache.pop(image.id, None)
         self._events.publish("image", "delete", image.id, name=image.id)
@@ -347,16 +355,17 @@ class Images:
         for image in self.all():
             parent_of = any(record.parent == image.id for record in self._records.all.values())
             if not self.in_use(image.id) and not (parent_of and not image.tags) and accept(image):
-                removed += [self._untag(image, reference) for reference in image.tags]
+                removed += [gone for reference in image.tags for gone in self._untag(image, reference)]
                 removed += self._delete(self._image(image.id), prune_parents=True)
         return removed, max(0, before - self.disk_usage())
 
     def collect(self, layers: Sequence[str], blobs: Sequence[str]) -> None:
         """Drop those of the layers and blobs named that no image has any more."""
         used = {layer for record in self._records.all.values() for layer in record.layers}
-        kept = {record.manifest.digest for record in self._records.all.values() if record.manifest} | self.protected()
+        protected = self.protected()
+        kept = {record.manifest.digest for record in self._records.all.values() if record.manifest} | protected
         for layer in layers:
-            if layer not in used and layer not in self._pinned:
+            if layer not in used and layer not in protected and layer not in self._pinned:
                 self.snapshotter.remove_layer(layer)
                 blob = self._blobs.get(layer)
                 self._blobs.delete(layer)

@@ -102,8 +102,6 @@ def split_pools(pools: list[tuple[str, int]]) -> list[Subnet]:
         parsed = parse_subnet(base)
         if size < parsed.prefixlen or size > parsed.max_prefixlen:
             raise Invalid(f"invalid default address pool: size {size} does not fit base {base}")
-        for number, subnet in enumerate(parsed.subnets(new_prefix=size)):
-            if number >= 4096:
-                break
-            found.append(subnet)
+        subnets: Iterator[Subnet] = parsed.subnets(new_prefix=size)
+        found += itertools.islice(subnets, 4096)
     return found

@@ -28,7 +28,7 @@ class Workshop:
     """A thread that may leave the host's network namespace for a while; what it does, it does in turn."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], object], Future[object]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="network-namespaces", daemon=True)
         self._thread.start()
 
@@ -36,19 +36,22 @@ class Workshop:
         self._host = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
         self._route = links.open_route()
         while (job := self._jobs.get()) is not None:
-            function, future = job
-            try:
-                future.set_result(function())
-            except BaseException as error:
-                future.set_exception(error)
+            job()
         self._route.close()
         os.close(self._host)
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a function on the thread."""
-        future: Future[object] = Future()
-        self._jobs.put((function, future))
-        return await asyncio.wrap_future(future)  # type: ignore[return-value]
+        future: Future[T] = Future()
+
+        def job() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._jobs.put(job)
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         self._jobs.put(None)

@@ -34,6 +34,15 @@ from boxship.syscalls.files import open_in_root
 TAR = "layer.tar"
 
 
+def _make_skeleton(directory: Path) -> Path:
+    """What every container finds: the places where the engine mounts its own files."""
+    for name in ("dev", "proc", "sys", "etc"):
+        (directory / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+    for name in ("etc/hosts", "etc/hostname", "etc/resolv.conf", ".dockerenv"):
+        (directory / name).touch(mode=0o644)
+    return directory
+
+
 class OverlaySnapshotter(ABC):
     """What both drivers share."""
 
@@ -49,6 +58,7 @@ class OverlaySnapshotter(ABC):
             directory.mkdir(parents=True, exist_ok=True)
         self._empty = root / "empty"
         self._empty.mkdir(exist_ok=True)
+        self._skeleton = _make_skeleton(root / "skeleton")
         for unfinished in self._layers.glob("new-*"):
             self._discard(unfinished)
         self._empty_trash()
@@ -139,16 +149,14 @@ class OverlaySnapshotter(ABC):
     def root(self, key: str) -> RootMount:
         directory = self._writable / key
         lower = tuple(self.show(layer) for layer in reversed(self._layers_of(key)))
-        return RootMount(lower, f"{directory}/upper", f"{directory}/work")
+        # at the very bottom: what an image brings itself wins, and no mount point becomes part of a change
+        return RootMount((*lower, str(self._skeleton)), f"{directory}/upper", f"{directory}/work")
 
     @contextmanager
     def mounted(self, key: str) -> Iterator[int]:
         root = self.root(key)
-        if not root.lower:
-            descriptor = os.open(root.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        else:
-            options = [("lowerdir+", lower) for lower in root.lower]
-            descriptor = self._mount([*options, ("upperdir", root.upper), ("workdir", root.work)], 0)
+        options = [("lowerdir+", lower) for lower in root.lower]
+        descriptor = self._mount([*options, ("upperdir", root.upper), ("workdir", root.work)], 0)
         try:
             yield descriptor
         finally:

@@ -10,6 +10,7 @@ import msgspec
 
 from boxship.api.engine.filters import rfc3339
 from boxship.containers.model import Container, ExecSession, Health
+from boxship.build.cache import CacheEntry
 from boxship.containers.service import Containers
 from boxship.images.model import Image
 from boxship.images.store import Images
@@ -391,3 +392,19 @@ def volume(volumes: Volumes, found: Volume, *, usage: bool = False) -> Document:
     if usage:
         document["UsageData"] = {"Size": volumes.size(found.name), "RefCount": len(volumes.users(found.name))}
     return document
+
+
+def cache_entry(images: Images, key: str, entry: CacheEntry) -> Document:
+    """`BuildCache`."""
+    held = bool(entry.layer) and images.snapshotter.has_layer(entry.layer)
+    return {
+        "ID": key[:25],
+        "Type": "regular",
+        "Description": entry.description,
+        "InUse": False,
+        "Shared": images.shared_by()[entry.layer] > 0,
+        "Size": images.snapshotter.layer_size(entry.layer) if held else 0,
+        "CreatedAt": entry.created,
+        "LastUsedAt": rfc3339(entry.last_used),
+        "UsageCount": entry.uses,
+    }

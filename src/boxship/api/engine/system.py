@@ -217,7 +217,7 @@ async def disk_usage(services: Services, request: Request, version: Version) -> 
             await asyncio.to_thread(render.volume, volumes, volume, usage=True) for volume in volumes.all()
         ]
     if not wanted or "build-cache" in wanted:
-        document["BuildCache"] = []
+        document["BuildCache"] = [render.cache_entry(images, key, entry) for key, entry in services.builder.entries()]
     return json_response(document)
 
 

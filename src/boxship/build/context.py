@@ -1,0 +1,87 @@
+"""A build's context: a directory of files that a client sent, hidden behind its `.dockerignore`."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
+
+from boxship.build.files import Tree
+from boxship.build.ignore import Ignored
+from boxship.errors import Invalid, NotFound, from_os_error
+from boxship.snapshots.archive import apply_tar
+from boxship.snapshots.compression import decompressed
+from boxship.snapshots.streaming import fed
+from boxship.syscalls.files import open_in_root
+
+_DOCKERFILE_LIMIT = 16 << 20
+
+
+class Context:
+    """The files below `root`, an open directory that this object closes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.ignored = Ignored(self._optional(".dockerignore"))
+
+    def close(self) -> None:
+        os.close(self.root)
+
+    def tree(self) -> Tree:
+        """The files that COPY and ADD see; they belong to root in the image."""
+        return Tree(self.root, self.ignored, owner=(0, 0))
+
+    def dockerfile(self, name: str) -> str:
+        """The text of the Dockerfile; raises `Invalid` in Docker's words where there is none."""
+        try:
+            return self._read(name)
+        except NotFound:
+            if name == "Dockerfile":
+                try:
+                    return self._read("dockerfile")
+                except NotFound:
+                    pass
+            raise Invalid(f"Cannot locate specified Dockerfile: {name}") from None
+
+    def _optional(self, name: str) -> str:
+        try:
+            return self._read(name)
+        except NotFound:
+            return ""
+
+    def _read(self, name: str) -> str:
+        try:
+            descriptor = open_in_root(self.root, name, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise NotFound(f"{name} is not in the context") from error
+            raise from_os_error(error, f"reading {name}") from error
+        try:
+            with open(descriptor, "rb") as file:
+                data = file.read(_DOCKERFILE_LIMIT + 1)
+        except IsADirectoryError:
+            raise Invalid(f"{name} is a directory") from None
+        if len(data) > _DOCKERFILE_LIMIT:
+            raise Invalid(f"{name} is larger than {_DOCKERFILE_LIMIT >> 20} MiB")
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise Invalid(f"{name} is no UTF-8 text: {error}") from error
+
+
+async def receive(stream: AsyncIterator[bytes], directory: Path) -> Context:
+    """Unpack a context's tar, compressed or not, and open it; raises `Invalid`."""
+    directory.mkdir(parents=True)
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def unpack(source: BinaryIO) -> None:
+        apply_tar(root, "/", decompressed(source))
+
+    try:
+        await fed(stream, unpack)
+    finally:
+        os.close(root)
+    return await asyncio.to_thread(Context, directory)
