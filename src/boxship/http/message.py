@@ -128,9 +128,7 @@ class Request:
     async def hijack(self, content_type: str) -> Stream:
         """Take the connection over, as `docker attach` asks for it (Engine API, "ContainerAttach", "Hijacking")."""
         if self.headers.get("upgrade"):
-            head = (
-                f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
-            )
+            head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
         else:
             head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n"
         return await self.exchange.hijack(head.encode())

@@ -217,11 +217,7 @@ class _Connection:
         headers = [(name, value) for name, value in response.headers.items()]
         body = response.body
         if isinstance(body, bytes):
-            if (
-                response.status >= 200
-                and response.status not in (204, 304)
-                and "Content-Length" not in response.headers
-            ):
+            if response.status >= 200 and response.status not in (204, 304) and "Content-Length" not in response.headers:
                 headers.append(("Content-Length", str(len(body))))
             parts = [self._h11.send(h11.Response(status_code=response.status, headers=headers)) or b""]
             if body and not head and response.status not in (204, 304):

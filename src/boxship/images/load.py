@@ -94,9 +94,7 @@ async def load(images: Images, stream: AsyncIterator[bytes], progress: Progress)
     return lines
 
 
-def _read(
-    images: Images, source: BinaryIO, contents: _Contents, report: Progress, keep: Callable[[str], None]
-) -> None:
+def _read(images: Images, source: BinaryIO, contents: _Contents, report: Progress, keep: Callable[[str], None]) -> None:
     try:
         with tarfile.open(fileobj=decompressed(source), mode="r|", bufsize=_CHUNK) as tar:
             for entry in tar:
@@ -147,9 +145,7 @@ def _old_tar(head: bytes) -> bool:
     return stated == sum(block[:148]) + sum(block[156:]) + 8 * 0x20
 
 
-def _unpack(
-    images: Images, head: bytes, size: int, file: BinaryIO, expected: str | None, short: str, report: Progress
-) -> _Layer:
+def _unpack(images: Images, head: bytes, size: int, file: BinaryIO, expected: str | None, short: str, report: Progress) -> _Layer:
     compressed = detect(head[:6])
     done = reported = 0
     with images.snapshotter.writer(keep=compressed == "none") as writer:
@@ -197,7 +193,7 @@ def _docker_entries(contents: _Contents) -> list[dict[str, Any]]:
     try:
         entries = json.loads(contents.documents["manifest.json"])
         if not isinstance(entries, list):
-            raise ValueError("expected a list")
+            raise TypeError("expected a list")
         for entry in entries:
             if not isinstance(entry["Config"], str) or not all(isinstance(n, str) for n in entry.get("Layers") or []):
                 raise ValueError("Config and Layers must be paths")
@@ -228,9 +224,7 @@ def _manifest_of(contents: _Contents, entry: dict[str, Any]) -> bytes | None:
     return None
 
 
-def _create(
-    images: Images, config: bytes, layers: list[_Layer], tags: list[Reference], manifest: bytes | None
-) -> Image:
+def _create(images: Images, config: bytes, layers: list[_Layer], tags: list[Reference], manifest: bytes | None) -> Image:
     stated = parse_image_config(config).rootfs.diff_ids
     if stated != [layer.diff_id for layer in layers]:
         raise Invalid("invalid manifest, layers length mismatch" if len(stated) != len(layers) else

@@ -243,9 +243,7 @@ class Images:
             if ancestor is None:
                 break
             names = tuple(reference.familiar for reference in ancestor.tags)
-            entries[index] = HistoryEntry(
-                ancestor.id, entry.created, entry.created_by, entry.comment, entry.size, names
-            )
+            entries[index] = HistoryEntry(ancestor.id, entry.created, entry.created_by, entry.comment, entry.size, names)
             ancestor = self._image(ancestor.parent) if ancestor.parent in self._records else None
         return entries
 
@@ -273,8 +271,7 @@ class Images:
                 return self._untag(image, reference)
         elif len({reference.name for reference in image.tags}) > 1 and not force:
             raise Conflict(
-                f"conflict: unable to delete {image.id.short} (must be forced)"
-                " - image is referenced in multiple repositories"
+                f"conflict: unable to delete {image.id.short} (must be forced) - image is referenced in multiple repositories"
             )
         self._refuse_in_use(image, force=force)
         removed = [gone for reference in image.tags for gone in self._untag(image, reference)]
@@ -311,9 +308,7 @@ class Images:
                     f" - image is being used by stopped container {container[:12]}"
                 )
         if any(record.parent == image.id for record in self._records.all.values()) and not image.tags:
-            raise Conflict(
-                f"conflict: unable to delete {image.id.short} (cannot be forced) - image has dependent child images"
-            )
+            raise Conflict(f"conflict: unable to delete {image.id.short} (cannot be forced) - image has dependent child images")
 
     def _untag(self, image: Image, reference: Reference) -> list[Removed]:
         """Take a tag away, and with a repository's last tag what it is called there by digest."""

@@ -19,9 +19,7 @@ class Unpacker:
         self._descriptor = descriptor
         self._diff_id = diff_id
         self._decompressor = Decompressor()
-        self._ingest: Ingest = images.content.ingest(
-            descriptor.digest, expected=descriptor.digest, size=descriptor.size
-        )
+        self._ingest: Ingest = images.content.ingest(descriptor.digest, expected=descriptor.digest, size=descriptor.size)
         self._writer: LayerWriter = images.snapshotter.writer(keep=False)
 
     @property
@@ -32,9 +30,7 @@ class Unpacker:
     def __enter__(self) -> Unpacker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ingest.__exit__(kind, error, trace)
         self._writer.__exit__(kind, error, trace)
 

@@ -200,9 +200,7 @@ def _send(connection: socket.socket, text: bytes, descriptors: tuple[int, ...]) 
 
 def receive(connection: socket.socket) -> tuple[Message, list[int]] | None:
     """Receive one message; None at the end of the connection. Raises `OSError` (`BlockingIOError` where none waits)."""
-    text, ancillary, _, _ = connection.recvmsg(
-        PACKET_LIMIT + 1, socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
-    )
+    text, ancillary, _, _ = connection.recvmsg(PACKET_LIMIT + 1, socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

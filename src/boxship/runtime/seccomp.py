@@ -136,8 +136,7 @@ class Seccomp:
         if action == default:
             return
         comparisons = [
-            _Comparison(a["index"], _OPERATORS[a["op"]], a["value"], a.get("valueTwo", 0))
-            for a in rule.get("args") or []
+            _Comparison(a["index"], _OPERATORS[a["op"]], a["value"], a.get("valueTwo", 0)) for a in rule.get("args") or []
         ]
         # libseccomp takes one comparison of an argument a rule: several of one become several rules
         indexes = [comparison.argument for comparison in comparisons]
@@ -182,7 +181,7 @@ def _architectures(profile: Profile) -> tuple[str, ...]:
             return tuple(name.removeprefix("SCMP_ARCH_").lower() for name in names)
     if profile.get("architectures"):
         listed = [name.removeprefix("SCMP_ARCH_").lower() for name in profile["architectures"]]
-        return tuple([family[0], *(name for name in listed if name in family[1:])])
+        return (family[0], *(name for name in listed if name in family[1:]))
     return family
 
 

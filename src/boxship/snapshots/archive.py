@@ -89,9 +89,7 @@ def write_tar(root: int, path: str, out: BinaryIO, *, rename: str | None = None,
         if follow or name in ("", ".", ".."):
             top = open_in_root(root, path or "/", os.O_PATH)
             descriptor = (
-                open_in_root(root, path or "/", os.O_RDONLY | os.O_NONBLOCK)
-                if stat.S_ISDIR(os.fstat(top).st_mode)
-                else -1
+                open_in_root(root, path or "/", os.O_RDONLY | os.O_NONBLOCK) if stat.S_ISDIR(os.fstat(top).st_mode) else -1
             )
             os.close(top)
             if descriptor >= 0:

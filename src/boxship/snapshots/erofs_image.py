@@ -178,9 +178,7 @@ class _Image:
         nids = self._nids
         entries = [(b".", nids[id(node)], 2), (b"..", nids[id(parent)], 2)]
         assert node.children is not None
-        entries += [
-            (name, nids[id(child)], _FILE_TYPES[stat.S_IFMT(child.mode)]) for name, child in node.children.items()
-        ]
+        entries += [(name, nids[id(child)], _FILE_TYPES[stat.S_IFMT(child.mode)]) for name, child in node.children.items()]
         entries.sort()
         blocks: list[bytes] = []
         group: list[tuple[bytes, int, int]] = []
@@ -216,12 +214,11 @@ def _directory_block(entries: list[tuple[bytes, int, int]]) -> bytes:
 def _encode_xattrs(xattrs: dict[str, bytes]) -> bytes:
     body = bytearray(12)
     for name, value in sorted(xattrs.items()):
-        for prefix, index in _XATTR_PREFIXES:
-            if name.startswith(prefix):
-                suffix = name[len(prefix) :].encode("utf-8", "surrogateescape")
-                break
-        else:
+        found = next(((prefix, index) for prefix, index in _XATTR_PREFIXES if name.startswith(prefix)), None)
+        if found is None:
             continue  # no filesystem of Linux stores a name outside these
+        prefix, index = found
+        suffix = name[len(prefix) :].encode("utf-8", "surrogateescape")
         if len(suffix) > 255 or len(value) > 0xFFFF:
             raise Invalid(f"layer has an extended attribute that is too large: {name[:80]}")
         entry = struct.pack("<BBH", len(suffix), index, len(value)) + suffix + value

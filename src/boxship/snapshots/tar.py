@@ -169,11 +169,7 @@ class TarReader:
             if "GNU.sparse.map" in pax:
                 flat = [_decimal(part, "GNU.sparse.map") for part in pax["GNU.sparse.map"].split(b",") if part]
             else:
-                flat = [
-                    _decimal(value, key)
-                    for key, value in pax_list
-                    if key in ("GNU.sparse.offset", "GNU.sparse.numbytes")
-                ]
+                flat = [_decimal(value, key) for key, value in pax_list if key in ("GNU.sparse.offset", "GNU.sparse.numbytes")]
             pairs = list(zip(flat[::2], flat[1::2], strict=False))
             self._place(pax.get("GNU.sparse.name", name), node, _locate(pairs, after, node.size, size))
             self._skip = _padded(size)

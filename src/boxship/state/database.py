@@ -42,9 +42,7 @@ class Database:
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
-                raise Internal(
-                    f"{path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})"
-                )
+                raise Internal(f"{path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})")
             connection.executescript(
                 "CREATE TABLE IF NOT EXISTS documents (collection TEXT NOT NULL, key TEXT NOT NULL,"
                 " body BLOB NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID;"

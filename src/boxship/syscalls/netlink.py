@@ -122,9 +122,7 @@ class Netlink:
     def dump(self, message: Message) -> list[tuple[int, bytes]]:
         """Every answer to a dump request: (message type, body)."""
         self._sequence += 1
-        header = _HEADER.pack(
-            16 + len(message.body), message.kind, message.flags | NLM_F_REQUEST | NLM_F_DUMP, self._sequence, 0
-        )
+        header = _HEADER.pack(16 + len(message.body), message.kind, message.flags | NLM_F_REQUEST | NLM_F_DUMP, self._sequence, 0)
         self._socket.send(header + message.body)
         found: list[tuple[int, bytes]] = []
         while True:

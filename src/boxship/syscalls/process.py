@@ -55,11 +55,7 @@ def clone(flags: int, cgroup: int | None = None) -> tuple[int, int]:
         cgroup=cgroup or 0,
     )
     LIBC.syscall.restype = ctypes.c_long
-    pid = check(
-        LIBC.syscall(
-            ctypes.c_long(number("clone3")), ctypes.byref(arguments), ctypes.c_size_t(ctypes.sizeof(arguments))
-        )
-    )
+    pid = check(LIBC.syscall(ctypes.c_long(number("clone3")), ctypes.byref(arguments), ctypes.c_size_t(ctypes.sizeof(arguments))))
     return (pid, pidfd.value) if pid else (0, -1)
 
 

@@ -75,7 +75,7 @@ class Volumes:
         labels: dict[str, str] | None = None,
     ) -> Volume:  # fmt: skip
         """Make a volume, or return the one of that name; raises `Invalid`, `NotFound` for a driver, `Conflict`."""
-        options = {key: value for key, value in (options or {}).items()}
+        options = dict(options or {})
         if driver not in ("", "local"):
             raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
         if name and not _NAME.fullmatch(name):
@@ -154,9 +154,7 @@ class Volumes:
         if volume.options and not _is_mounted(path):
             self._mount(volume, path)
         self._mounted.setdefault(name, set()).add(container)
-        self._events.publish(
-            "volume", "mount", name, container=container, driver="local", destination=str(path), propagation=""
-        )
+        self._events.publish("volume", "mount", name, container=container, driver="local", destination=str(path), propagation="")
         return path
 
     def release(self, name: str, container: str) -> None:

@@ -18,9 +18,7 @@ class CgroupsV1:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        names = (
-            sorted(entry.name for entry in root.iterdir() if (entry / "cgroup.procs").exists()) if root.exists() else []
-        )
+        names = sorted(entry.name for entry in root.iterdir() if (entry / "cgroup.procs").exists()) if root.exists() else []
         # co-mounted controllers (cpu,cpuacct) appear once under each name as links: keep one of each
         self._controllers = [name for name in names if name != "unified" and not (root / name).is_symlink()]
         self._directories: dict[str, Path] = {}

@@ -93,6 +93,4 @@ class Confinement:
                 if self._seccomp:
                     p.install_seccomp(self._seccomp)
         except OSError as error:
-            raise StartFailure(
-                "user", f"setting up the process's privileges: {describe(error)}", error.errno or 0
-            ) from error
+            raise StartFailure("user", f"setting up the process's privileges: {describe(error)}", error.errno or 0) from error

@@ -60,9 +60,7 @@ def become_container(spec: Spec, root: Spec, wiring: Wiring, netns: int | None, 
         tty = -1
         if process.get("terminal"):
             tty = _terminal(root_descriptor, wiring, process, console=True)
-        mounts.mask_paths(
-            root_descriptor, spec["linux"].get("maskedPaths") or [], spec["linux"].get("readonlyPaths") or []
-        )
+        mounts.mask_paths(root_descriptor, spec["linux"].get("maskedPaths") or [], spec["linux"].get("readonlyPaths") or [])
         if "uts" in namespaces and not namespaces["uts"]:
             _name_host(spec.get("hostname") or "", spec.get("domainname") or "")
         confinement = Confinement(process, wiring.seccomp)
@@ -136,9 +134,7 @@ def _name_host(hostname: str, domain: str) -> None:
 def _terminal(root: int, wiring: Wiring, process: Spec, *, console: bool) -> int:
     size = process.get("consoleSize") or {}
     try:
-        return terminal.open_terminal(
-            root, wiring.channel, [size.get("height", 0), size.get("width", 0)], console=console
-        )
+        return terminal.open_terminal(root, wiring.channel, [size.get("height", 0), size.get("width", 0)], console=console)
     except OSError as error:
         raise StartFailure("mount", f"making the terminal: {describe(error)}", error.errno or 0) from error
 
@@ -180,9 +176,7 @@ def _enter_directory(path: str) -> None:
             os.makedirs(path, 0o755, exist_ok=True)
             os.chdir(path)
     except OSError as error:
-        raise StartFailure(
-            "workdir", f"chdir to cwd ({path!r}) set in config.json failed: {describe(error)}"
-        ) from error
+        raise StartFailure("workdir", f"chdir to cwd ({path!r}) set in config.json failed: {describe(error)}") from error
 
 
 def _candidates(program: str, environment: dict[str, str]) -> list[str]:

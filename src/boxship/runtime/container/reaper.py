@@ -8,9 +8,7 @@ import socket
 
 from boxship.syscalls import process as p
 
-_FORWARDED = [
-    number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD)
-]
+_FORWARDED = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD)]
 
 
 def split(channel: socket.socket) -> None:

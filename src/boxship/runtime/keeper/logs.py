@@ -20,9 +20,7 @@ class LogWriter:
         self._descriptor = os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._descriptor).st_size
         self._partial: dict[str, bytes] = {}
-        attributes = ",".join(
-            f"{encode_basestring(k)}:{encode_basestring(v)}" for k, v in (log.attributes or {}).items()
-        )
+        attributes = ",".join(f"{encode_basestring(k)}:{encode_basestring(v)}" for k, v in (log.attributes or {}).items())
         self._attributes = f',"attrs":{{{attributes}}}' if attributes else ""
 
     def write(self, stream: str, data: bytes) -> None:

@@ -153,9 +153,7 @@ class Keeper:
             def child(wiring: Wiring) -> None:
                 become_container(spec, message["root"], wiring, netns, init=message["init"])
 
-            self._clone(
-                held, flags, pid_path, child, spec["process"], joins, seccomp, reply, stdin=message["open_stdin"]
-            )
+            self._clone(held, flags, pid_path, child, spec["process"], joins, seccomp, reply, stdin=message["open_stdin"])
         except (OSError, StartFailure):
             stdio.drain()
             self._drop_cgroup(message["cgroup"])
@@ -227,9 +225,7 @@ class Keeper:
             self._cgroups.apply(path, resources)
         except OSError as error:
             self._drop_cgroup(path)
-            raise StartFailure(
-                "cgroup", f"setting the control group up: {describe(error)}", error.errno or 0
-            ) from error
+            raise StartFailure("cgroup", f"setting the control group up: {describe(error)}", error.errno or 0) from error
         return joins
 
     def _drop_cgroup(self, path: str) -> None:
@@ -292,9 +288,7 @@ class Keeper:
         if stdio is None:
             stdio = self._waiting[key] = Stdio(self._loop, stdin_once=True)
             stdio.deserted = lambda: self._waiting.pop(key, None)
-        attachment = stdio.attach(
-            stdin=message["stdin"], stdout=message["stdout"], stderr=message["stderr"], raw=message["tty"]
-        )
+        attachment = stdio.attach(stdin=message["stdin"], stdout=message["stdout"], stderr=message["stderr"], raw=message["tty"])
         assert attachment.theirs is not None
         with attachment.theirs as theirs:
             attachment.theirs = None
