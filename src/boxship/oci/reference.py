@@ -38,8 +38,8 @@ class Reference:
         """Read and normalise a reference, without adding a tag; raises `Invalid`."""
         rest, at, digest_text = text.partition("@")
         digest = Digest(digest_text) if at else None
-        if _HEX64.fullmatch(rest):
-            raise Invalid(f"invalid repository name ({rest}), cannot specify 64-byte hexadecimal strings")
+        if _HEX64.fullmatch(text):
+            raise Invalid(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
         slash = rest.rfind("/")
         colon = rest.rfind(":")
         tag: str | None = None

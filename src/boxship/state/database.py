@@ -37,12 +37,21 @@ class Database:
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._open_batch: list[_Change] | None = None
         self._failure: Exception | None = None
-        self._unwritten = False
+        self._enqueued = 0
+        self._written = 0
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            raise Internal(f"{path} cannot be used: {error}", hint="is it damaged, or on a full disk?") from error
+        self._writer = threading.Thread(target=self._write, name="state-writer", daemon=True)
+        self._writer.start()
+
+    def _prepare(self) -> None:
         connection = self._connect()
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
-                raise Internal(f"{path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})")
+                raise Internal(f"{self._path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})")
             connection.executescript(
                 "CREATE TABLE IF NOT EXISTS documents (collection TEXT NOT NULL, key TEXT NOT NULL,"
                 " body BLOB NOT NULL, PRIMARY KEY (collection, key)) WITHOUT ROWID;"
@@ -50,18 +59,22 @@ class Database:
             )
         finally:
             connection.close()
-        self._writer = threading.Thread(target=self._write, name="state-writer", daemon=True)
-        self._writer.start()
 
     def collection(self, name: str, kind: type[T]) -> Collection[T]:
-        """The documents of one kind (a msgspec structure), read into memory."""
+        """The documents of one kind (a msgspec structure), read into memory; raises `Internal` for a damaged one."""
         connection = self._connect()
         try:
             rows = connection.execute("SELECT key, body FROM documents WHERE collection = ?", (name,)).fetchall()
         finally:
             connection.close()
         decoder = msgspec.json.Decoder(kind)
-        return Collection(self, name, {key: decoder.decode(body) for key, body in rows})
+        documents: dict[str, T] = {}
+        for key, body in rows:
+            try:
+                documents[key] = decoder.decode(body)
+            except msgspec.MsgspecError as error:
+                raise Internal(f"{self._path}: the entry {key!r} of {name} cannot be read: {error}") from error
+        return Collection(self, name, documents)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -78,8 +91,7 @@ class Database:
 
     async def committed(self) -> None:
         """Wait until every change made so far is journalled; raises `Internal` if the journal failed."""
-        if self._unwritten:
-            self._unwritten = False
+        if self._written < self._enqueued:
             future: Future[None] = Future()
             self._queue.put(([], future))
             await asyncio.wrap_future(future)
@@ -100,7 +112,7 @@ class Database:
 
     def _enqueue(self, batch: list[_Change]) -> None:
         if batch:
-            self._unwritten = True
+            self._enqueued += 1
             self._queue.put((batch, None))
 
     def _connect(self) -> sqlite3.Connection:
@@ -119,7 +131,9 @@ class Database:
                     _apply(connection, batch)
             except sqlite3.Error as error:
                 self._failure = error
-            if waiter is not None:
+            if waiter is None:
+                self._written += 1
+            elif waiter.set_running_or_notify_cancel():  # whoever waited may have gone
                 waiter.set_result(None)
         connection.close()
 
