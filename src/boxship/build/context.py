@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from boxship.build.files import Tree
-from boxship.build.ignore import Ignored
+from boxship.oci.ignore import Patterns
 from boxship.errors import Invalid, NotFound, from_os_error
 from boxship.snapshots.archive import apply_tar
 from boxship.snapshots.compression import decompressed
@@ -25,7 +25,7 @@ class Context:
 
     def __init__(self, directory: Path) -> None:
         self.root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.ignored = Ignored(self._optional(".dockerignore"))
+        self.ignored = Patterns(self._optional(".dockerignore"))
 
     def close(self) -> None:
         os.close(self.root)

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-from boxship.build.ignore import translate
+from boxship.oci.ignore import translate
 from boxship.errors import Invalid, from_os_error
 from boxship.snapshots.archive import make_directories, remove_tree
 from boxship.syscalls.files import open_in_root

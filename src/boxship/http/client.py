@@ -65,7 +65,7 @@ class Client:
         address = rest.rstrip("/")
         name, _, port = address.rpartition(":")
         self._address = (name.strip("[]") or address, int(port) if port.isdigit() else (2376 if tls else 2375))
-        self._tls = tls
+        self.tls = tls
         self._idle: _Link | None = None
 
     def request(
@@ -115,15 +115,15 @@ class Client:
                 f"Cannot connect to the Boxship daemon at {self.host}: {(error.strerror or str(error)).lower()}",
                 hint="is the daemon running?",
             ) from error
-        if self._tls is None:
+        if self.tls is None:
             return connection
         import ssl
 
-        context = ssl.create_default_context(cafile=self._tls.ca if self._tls.verify else None)
-        if not self._tls.verify:
+        context = ssl.create_default_context(cafile=self.tls.ca if self.tls.verify else None)
+        if not self.tls.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        context.load_cert_chain(self._tls.certificate, self._tls.key)
+        context.load_cert_chain(self.tls.certificate, self.tls.key)
         try:
             return context.wrap_socket(connection, server_hostname=self._address[0])
         except ssl.SSLError as error:
