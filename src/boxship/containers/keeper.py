@@ -93,5 +93,7 @@ class Keeper:
         self._client.send(Acknowledge(exited.id, exited.exec_id))
 
     def close(self) -> None:
+        if self._client.fileno() < 0:
+            return  # closed already, when the keeper was lost
         asyncio.get_running_loop().remove_reader(self._client.fileno())
         self._client.close()
