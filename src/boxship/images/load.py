@@ -165,7 +165,8 @@ def _unpack(images: Images, head: bytes, size: int, file: BinaryIO, expected: st
             data = head
             while data:
                 ingest.write(data)
-                writer.write(decompressor.feed(data))
+                for piece in decompressor.feed(data):
+                    writer.write(piece)
                 done += len(data)
                 if done - reported >= _REPORT_EVERY or done == size:
                     reported = done

@@ -37,14 +37,14 @@ class Unpacker:
     def replay(self) -> None:
         """After a resume: put what is on disk already through the unpacking."""
         for chunk in self._ingest.written():
-            self._writer.write(self._decompressor.feed(chunk))
+            for piece in self._decompressor.feed(chunk):
+                self._writer.write(piece)
 
     def feed(self, data: bytes) -> None:
         """Raises `Invalid` for more than the descriptor states, a broken stream, an unsound tar."""
         self._ingest.write(data)
-        plain = self._decompressor.feed(data)
-        if plain:
-            self._writer.write(plain)
+        for piece in self._decompressor.feed(data):
+            self._writer.write(piece)
 
     def commit(self) -> None:
         """Verify both digests and make the layer visible; raises `Invalid`."""

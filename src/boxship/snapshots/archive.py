@@ -10,16 +10,49 @@ import errno
 import os
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
 from boxship.errors import Conflict, Invalid, NotFound, from_os_error
-from boxship.syscalls.files import open_in_root
+from boxship.syscalls.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, open_in_root
+from boxship.syscalls.removal import remove_tree
 
 _COPY = 1 << 20
 _XATTR = "SCHILY.xattr."
 
 Links = dict[tuple[int, int], str]
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_NO_LINKS = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
+
+
+def walk(root: int) -> Iterator[tuple[str, os.stat_result, int]]:
+    """Everything below an open directory: (path, status, its open parent), parents first, names sorted.
+
+    One descriptor is open at a time however deep the tree is; what is taken away meanwhile is passed over. Raises
+    `OSError` for a path that is too long for the kernel.
+    """
+    pending = [""]
+    while pending:
+        path = pending.pop()
+        try:
+            directory = open_in_root(root, path or ".", _DIRECTORY, resolve=_NO_LINKS)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        try:
+            found: list[str] = []
+            for name in sorted(os.listdir(directory)):
+                below = f"{path}/{name}" if path else name
+                try:
+                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                yield below, status, directory
+                if stat.S_ISDIR(status.st_mode):
+                    found.append(below)
+            pending += reversed(found)
+        finally:
+            os.close(directory)
 
 
 def add_file(tar: tarfile.TarFile, parent: int, name: str, path: str, status: os.stat_result, links: Links) -> None:
@@ -56,26 +89,32 @@ def add_file(tar: tarfile.TarFile, parent: int, name: str, path: str, status: os
         with open(descriptor, "rb") as file:
             _add_xattrs(entry, descriptor)
             entry.size = os.fstat(descriptor).st_size
-            tar.addfile(entry, file)
+            tar.addfile(entry, cast(BinaryIO, _Whole(file)))
         return
-    if kind == stat.S_IFDIR:
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            _add_xattrs(entry, descriptor)
-        finally:
-            os.close(descriptor)
+    _add_xattrs(entry, f"/proc/self/fd/{parent}/{name}")
     tar.addfile(entry)
+
+
+class _Whole:
+    """A file of which as much can be read as its header says: what is cut off meanwhile reads as zeros."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size).ljust(size, b"\0")
 
 
 def _extended(entry: tarfile.TarInfo) -> dict[str, str]:
     return cast(dict[str, str], entry.pax_headers)
 
 
-def _add_xattrs(entry: tarfile.TarInfo, descriptor: int) -> None:
+def _add_xattrs(entry: tarfile.TarInfo, file: int | str) -> None:
+    follow = isinstance(file, int)  # a descriptor is the file itself, the path of a link is not followed
     with contextlib.suppress(OSError):
-        for name in os.listxattr(descriptor):
+        for name in os.listxattr(file, follow_symlinks=follow):
             if not name.startswith("trusted.overlay."):
-                value = os.getxattr(descriptor, name)
+                value = os.getxattr(file, name, follow_symlinks=follow)
                 _extended(entry)[_XATTR + name] = value.decode("utf-8", "surrogateescape")
 
 
@@ -102,8 +141,12 @@ def write_tar(root: int, path: str, out: BinaryIO, *, rename: str | None = None,
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-            _add_tree(tar, parent, name, rename if rename is not None else name, status, {})
-    except FileNotFoundError as error:
+            shown = rename if rename is not None else name
+            if stat.S_ISDIR(status.st_mode):
+                _add_directory(tar, os.open(name, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent), shown)
+            else:
+                add_file(tar, parent, name, shown, status, {})
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise _missing(error, path) from error
     finally:
         os.close(parent)
@@ -116,6 +159,7 @@ def _missing(error: OSError, path: str) -> Exception:
 
 
 def _add_directory(tar: tarfile.TarFile, directory: int, path: str) -> None:
+    """Append an open directory, which is closed, and everything below it."""
     links: Links = {}
     try:
         entry = tarfile.TarInfo(path)
@@ -124,26 +168,11 @@ def _add_directory(tar: tarfile.TarFile, directory: int, path: str) -> None:
         entry.uid, entry.gid, entry.mtime = status.st_uid, status.st_gid, int(status.st_mtime)
         _add_xattrs(entry, directory)
         tar.addfile(entry)
-        for name in sorted(os.listdir(directory)):
-            below = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            _add_tree(tar, directory, name, f"{path}/{name}" if path else name, below, links)
+        for below, found, parent in walk(directory):
+            with contextlib.suppress(FileNotFoundError):  # a running container removed it meanwhile
+                add_file(tar, parent, below.rpartition("/")[2], f"{path}/{below}" if path else below, found, links)
     finally:
         os.close(directory)
-
-
-def _add_tree(tar: tarfile.TarFile, parent: int, name: str, path: str, status: os.stat_result, links: Links) -> None:
-    add_file(tar, parent, name, path, status, links)
-    if stat.S_ISDIR(status.st_mode):
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            for child in sorted(os.listdir(descriptor)):
-                try:
-                    below = os.stat(child, dir_fd=descriptor, follow_symlinks=False)
-                    _add_tree(tar, descriptor, child, f"{path}/{child}", below, links)
-                except FileNotFoundError:
-                    continue  # a running container removed it meanwhile
-        finally:
-            os.close(descriptor)
 
 
 def apply_tar(
@@ -245,11 +274,8 @@ def _lay_in(
     os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
     if not entry.issym():
         os.chmod(name, permissions, dir_fd=parent)
-    os.utime(name, (entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
-    if entry.isdir():
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        _set_xattrs(descriptor, entry)
-        os.close(descriptor)
+    _set_xattrs(f"/proc/self/fd/{parent}/{name}", entry)
+    os.utime(name, ns=(_mtime_ns(entry), _mtime_ns(entry)), dir_fd=parent, follow_symlinks=False)
     return 0
 
 
@@ -283,11 +309,19 @@ def _mtime_ns(entry: tarfile.TarInfo) -> int:
     return int(entry.mtime * 1_000_000_000) if isinstance(entry.mtime, int) else round(entry.mtime * 1e9)
 
 
-def _set_xattrs(descriptor: int, entry: tarfile.TarInfo) -> None:
+def _set_xattrs(file: int | str, entry: tarfile.TarInfo) -> None:
     for key, value in entry.pax_headers.items():
         if key.startswith(_XATTR) and not key.startswith(_XATTR + "trusted.overlay."):
-            with contextlib.suppress(OSError):
-                os.setxattr(descriptor, key[len(_XATTR) :], value.encode("utf-8", "surrogateescape"))
+            set_xattr(file, key[len(_XATTR) :], value.encode("utf-8", "surrogateescape"))
+
+
+def set_xattr(file: int | str, name: str, value: bytes) -> None:
+    """Set an extended attribute of an open file, or of the path itself; one that the filesystem cannot hold is left out."""
+    try:
+        os.setxattr(file, name, value, follow_symlinks=isinstance(file, int))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL):
+            raise
 
 
 def make_directories(root: int, parts: list[str], owner: tuple[int, int] = (0, 0), mode: int = 0o755) -> int:
@@ -310,21 +344,3 @@ def make_directories(root: int, parts: list[str], owner: tuple[int, int] = (0, 0
         return os.dup(current)
     finally:
         os.close(current)
-
-
-def remove_tree(parent: int, name: str) -> None:
-    """Remove a file or a directory and all below it, through descriptors; a missing one is no error."""
-    try:
-        os.unlink(name, dir_fd=parent)
-        return
-    except FileNotFoundError:
-        return
-    except (IsADirectoryError, PermissionError):
-        pass
-    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        for child in os.listdir(descriptor):
-            remove_tree(descriptor, child)
-    finally:
-        os.close(descriptor)
-    os.rmdir(name, dir_fd=parent)

@@ -6,6 +6,7 @@ import bz2
 import io
 import lzma
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO, Protocol, cast
 
 import zstandard
@@ -17,6 +18,9 @@ _CHUNK = 1 << 20
 _ZSTD_WINDOW = 1 << 27
 """The largest zstd window accepted, in bytes (128 MiB, as `zstd --long` produces)."""
 
+_STEPS = {"gzip": 1 << 16, "zstd": 1 << 12, "bzip2": 1 << 16, "xz": 1 << 16}
+"""How many compressed bytes are taken at a time."""
+
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -27,46 +31,58 @@ _MAGIC = (
 
 def detect(head: bytes) -> str:
     """`gzip`, `zstd`, `bzip2`, `xz`, or `none`, from the first six bytes."""
-    if head[:1] == b"\x28" or head[:3] == b"\x50\x2a\x4d":
-        return "zstd" if head.startswith(b"\x28\xb5\x2f\xfd") else "none"
+    if head[:1] and head[0] & 0xF0 == 0x50 and head[1:4] == b"\x2a\x4d\x18":
+        return "zstd"  # a skippable frame at the beginning (RFC 8878, section 3.1.2)
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "none")
 
 
 class _Engine(Protocol):
+    eof: bool
+    unused_data: bytes
+
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
 class Decompressor:
-    """Bytes in, bytes out; the kind is recognised from the first of them. Raises `Invalid` for a broken stream."""
+    """Bytes in, bytes out; the kind is recognised from the first of them. Raises `Invalid` for a broken stream.
+
+    A stranger's stream may expand without measure (a zstd block 32,000-fold), so what is fed is taken in steps
+    small enough that no piece that comes out is larger than 128 MiB.
+    """
 
     def __init__(self) -> None:
         self._head: bytes | None = b""
         self._kind = ""
         self._engine: _Engine | None = None
+        self._fresh = True
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What comes of the next bytes, piece by piece; all of it must be taken."""
         if self._head is not None:
             self._head += data
             if len(self._head) < 6:
-                return b""
+                return
             data, self._head = self._head, None
             self._kind = detect(data)
             self._engine = self._new_engine()
-        return self._decompress(data)
+        if self._engine is None:
+            yield data
+            return
+        step = _STEPS[self._kind]
+        for start in range(0, len(data), step):
+            yield from self._decompress(data[start : start + step] if len(data) > step else data)
 
     def finish(self) -> bytes:
         """What is left; raises `Invalid` where the stream is cut short."""
         if self._head is not None:
             left, self._head = self._head, None
+            self._kind = detect(left)
+            if self._kind != "none":
+                raise Invalid(f"{self._kind} stream is cut short")
             return left
-        if self._engine is not None and not self._at_end():
+        if self._engine is not None and not self._engine.eof and not self._fresh:
             raise Invalid(f"{self._kind} stream is cut short")
         return b""
-
-    def _at_end(self) -> bool:
-        return bool(getattr(self._engine, "eof", True)) or self._fresh
-
-    _fresh = True
 
     def _new_engine(self) -> _Engine | None:
         self._fresh = True
@@ -76,34 +92,38 @@ class Decompressor:
             case "zstd":
                 return cast(_Engine, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj())
             case "bzip2":
-                return bz2.BZ2Decompressor()
+                return cast(_Engine, bz2.BZ2Decompressor())
             case "xz":
-                return lzma.LZMADecompressor(memlimit=1 << 30)
+                return cast(_Engine, lzma.LZMADecompressor(memlimit=1 << 30))
         return None
 
-    def _decompress(self, data: bytes) -> bytes:
-        if self._engine is None:
-            return data
-        out = []
+    def _decompress(self, data: bytes) -> Iterator[bytes]:
         try:
             while data:
-                if not self._fresh and getattr(self._engine, "eof", False):
-                    if not data.strip(b"\0"):
-                        break  # padding behind the last member
-                    self._engine = self._new_engine()
                 assert self._engine is not None
+                if self._engine.eof and not self._fresh:
+                    data = data.lstrip(b"\0")  # padding behind the last member
+                    if not data:
+                        return
+                    self._engine = self._new_engine()
+                    assert self._engine is not None
                 self._fresh = False
-                out.append(self._engine.decompress(data))
-                data = getattr(self._engine, "unused_data", b"") if getattr(self._engine, "eof", False) else b""
+                if isinstance(self._engine, (bz2.BZ2Decompressor, lzma.LZMADecompressor)):
+                    yield self._engine.decompress(data, _CHUNK)
+                    while not self._engine.eof and not self._engine.needs_input:
+                        yield self._engine.decompress(b"", _CHUNK)
+                else:
+                    yield self._engine.decompress(data)
+                data = self._engine.unused_data if self._engine.eof else b""
         except (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError) as error:
             raise Invalid(f"broken {self._kind} stream: {error}") from error
-        return out[0] if len(out) == 1 else b"".join(out)
 
 
 class _Reader(io.RawIOBase):
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
         self._decompressor = Decompressor()
+        self._pieces: Iterator[bytes] = iter(())
         self._pending = memoryview(b"")
         self._ended = False
 
@@ -113,9 +133,11 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         target = memoryview(cast(bytearray, buffer)).cast("B")
         while not self._pending and not self._ended:
-            data = self._source.read(_CHUNK)
-            if data:
-                self._pending = memoryview(self._decompressor.feed(data))
+            piece = next(self._pieces, None)
+            if piece is not None:
+                self._pending = memoryview(piece)
+            elif data := self._source.read(_CHUNK):
+                self._pieces = self._decompressor.feed(data)
             else:
                 self._pending = memoryview(self._decompressor.finish())
                 self._ended = True

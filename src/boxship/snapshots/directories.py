@@ -6,14 +6,15 @@ layers/<hex>/layer.tar    the exact tar, only for layers made here
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from boxship.snapshots.archive import set_xattr
 from boxship.snapshots.overlay import OverlaySnapshotter
 from boxship.snapshots.tree import Node, Tree
+from boxship.syscalls.files import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, open_in_root
 
 _FILES = "fs"
 
@@ -32,8 +33,7 @@ class DirectorySnapshotter(OverlaySnapshotter):
         target.mkdir()
         root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _Layout(tar.fileno(), root).fill(root, tree.root)
-            _attributes(root, tree.root)
+            _Layout(tar.fileno(), root).fill(tree.root)
         finally:
             os.close(root)
 
@@ -46,25 +46,42 @@ class _Layout:
         self._root = root
         self._made: dict[int, str] = {}
 
-    def fill(self, directory: int, node: Node, path: str = "") -> None:
-        for name, child in sorted((node.children or {}).items()):
-            text = os.fsdecode(name)
-            here = f"{path}/{text}" if path else text
-            if id(child) in self._made:
-                os.link(self._made[id(child)], text, src_dir_fd=self._root, dst_dir_fd=directory, follow_symlinks=False)
-                continue
-            if child.is_directory:
-                os.mkdir(text, 0o700, dir_fd=directory)
-                below = os.open(text, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-                try:
-                    self.fill(below, child, here)
-                    _attributes(below, child)
-                finally:
-                    os.close(below)
-                continue
-            self._make(directory, text, child)
-            if child.links > 1:
-                self._made[id(child)] = here
+    def fill(self, root: Node) -> None:
+        directories: list[tuple[str, Node]] = []
+        pending = [("", root)]
+        while pending:
+            path, node = pending.pop()
+            directories.append((path, node))
+            descriptor = self._open(path)
+            try:
+                for name, child in sorted((node.children or {}).items()):
+                    text = os.fsdecode(name)
+                    here = f"{path}/{text}" if path else text
+                    if child.is_directory:
+                        os.mkdir(text, 0o700, dir_fd=descriptor)
+                        pending.append((here, child))
+                    else:
+                        self._place(descriptor, text, here, child)
+            finally:
+                os.close(descriptor)
+        for path, node in reversed(directories):
+            descriptor = self._open(path)
+            try:
+                _attributes(descriptor, node)
+            finally:
+                os.close(descriptor)
+
+    def _open(self, path: str) -> int:
+        return open_in_root(self._root, path or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
+
+    def _place(self, directory: int, name: str, here: str, node: Node) -> None:
+        first = self._made.get(id(node))
+        if first is not None:
+            os.link(first, name, src_dir_fd=self._root, dst_dir_fd=directory, follow_symlinks=False)
+            return
+        self._make(directory, name, node)
+        if node.links > 1:
+            self._made[id(node)] = here
 
     def _make(self, directory: int, name: str, node: Node) -> None:
         kind = stat.S_IFMT(node.mode)
@@ -84,10 +101,11 @@ class _Layout:
             os.symlink(node.target, os.fsencode(name), dir_fd=directory)
         else:
             os.mknod(name, node.mode, node.device, dir_fd=directory)
-            os.chmod(name, stat.S_IMODE(node.mode), dir_fd=directory)
         os.chown(name, node.uid, node.gid, dir_fd=directory, follow_symlinks=False)
-        if kind != stat.S_IFLNK and kind != stat.S_IFCHR | 0:
+        if kind != stat.S_IFLNK:
             os.chmod(name, stat.S_IMODE(node.mode), dir_fd=directory)
+        for key, value in node.xattrs.items():
+            set_xattr(f"/proc/self/fd/{directory}/{name}", key, value)
         os.utime(name, ns=(_mtime(node), _mtime(node)), dir_fd=directory, follow_symlinks=False)
 
     def _copy(self, position: int, descriptor: int, offset: int, length: int) -> None:
@@ -102,8 +120,7 @@ def _attributes(descriptor: int, node: Node) -> None:
     os.fchown(descriptor, node.uid, node.gid)
     os.fchmod(descriptor, stat.S_IMODE(node.mode))
     for name, value in node.xattrs.items():
-        with contextlib.suppress(OSError):
-            os.setxattr(descriptor, os.fsencode(os.fsdecode(name)), value)
+        set_xattr(descriptor, name, value)
     os.utime(descriptor, ns=(_mtime(node), _mtime(node)))
 
 

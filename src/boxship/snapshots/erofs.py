@@ -2,7 +2,7 @@
 
 layers/<hex>/layer.tar      the layer's exact tar
 layers/<hex>/index.erofs    metadata only, pointing into the tar
-<mounts>/<n>                where a layer in use is mounted
+<mounts>/<half the hex>     where a layer in use is mounted
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from boxship.errors import from_os_error
+from boxship.oci.digest import Digest
 from boxship.snapshots import erofs_image
 from boxship.snapshots.overlay import TAR, OverlaySnapshotter
 from boxship.snapshots.tree import Tree
@@ -49,10 +50,13 @@ class ErofsSnapshotter(OverlaySnapshotter):
                 target = self._mounted[diff_id] = self._mount_layer(diff_id)
             return target
 
+    def _mount_point(self, diff_id: str) -> Path:
+        # half of the digest: as hard to forge as it must be, and hundreds of layers still fit into one option
+        return self._mounts / Digest(diff_id).hex[:32]
+
     def _mount_layer(self, diff_id: str) -> str:
         directory = self.layer_directory(diff_id)
-        # short names: hundreds of them have to fit where a kernel takes the layers as one option
-        target = self._mounts / diff_id.partition(":")[2][:16]
+        target = self._mount_point(diff_id)
         target.mkdir(exist_ok=True)
         if os.path.ismount(target):
             return str(target)  # from before a restart of the daemon
@@ -64,12 +68,13 @@ class ErofsSnapshotter(OverlaySnapshotter):
 
     def remove_layer(self, diff_id: str) -> None:
         with self._lock:
-            target = self._mounted.pop(diff_id, None)
-        if target is not None:
-            with contextlib.suppress(OSError):
-                m.unmount(target, m.MNT_DETACH)
-            with contextlib.suppress(OSError):
-                os.rmdir(target)
+            self._mounted.pop(diff_id, None)
+            target = self._mount_point(diff_id)
+            if target.exists():
+                with contextlib.suppress(OSError):
+                    m.unmount(str(target), m.MNT_DETACH)
+                with contextlib.suppress(OSError):
+                    target.rmdir()
         super().remove_layer(diff_id)
 
     def close(self) -> None:
@@ -77,4 +82,6 @@ class ErofsSnapshotter(OverlaySnapshotter):
             for target in self._mounted.values():
                 with contextlib.suppress(OSError):
                     m.unmount(target, m.MNT_DETACH)
+                with contextlib.suppress(OSError):
+                    os.rmdir(target)
             self._mounted.clear()

@@ -14,6 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from boxship.errors import Invalid
@@ -32,6 +33,14 @@ _CHUNK_INDEXES: Final = 0x20
 _MAX_CHUNK_BITS: Final = 31
 _HOLE: Final = 0xFFFFFFFF
 _TAR_DEVICE: Final = 1
+_MAX_INDEX: Final = 1 << 20
+"""The most chunks of one file; beyond it, the parts of a sparse file are copied in larger chunks."""
+_COPY_LIMIT: Final = 1 << 30
+"""The most bytes of one layer that are copied because they cannot be pointed to."""
+_INDEX_LIMIT: Final = 1 << 23
+"""The most chunks of one layer."""
+_XATTR_LIMIT: Final = 1 << 17
+"""The most bytes of one file's extended attributes: twice what Linux allows a file on most filesystems."""
 
 _INODE = struct.Struct("<HHHHQIIIIQII16x")
 _DIRENT = struct.Struct("<QHBx")
@@ -55,15 +64,25 @@ def build(tree: Tree, tar_size: int, read_tar: Callable[[int, int], bytes]) -> b
     return _Image(tar_size, read_tar).build(tree)
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where a file's data is: chunks of 512 << `bits` bytes, each (device, block); the device 0 is the image itself."""
+
+    bits: int
+    chunks: list[tuple[int, int]]
+
+
 class _Image:
     def __init__(self, tar_size: int, read_tar: Callable[[int, int], bytes]) -> None:
         self._tar_blocks = (tar_size + _BLOCK - 1) // _BLOCK
         self._read_tar = read_tar
         self._nids: dict[int, int] = {}
         self._cursor = _FIRST_INODE
-        self._sizes: dict[int, tuple[bytes, bytes]] = {}
+        self._plans: dict[int, tuple[bytes, _Layout | None]] = {}
         self._blocks: list[bytes] = []
         self._block_count = 0
+        self._copied = 0
+        self._indexed = 0
 
     def build(self, tree: Tree) -> bytes:
         order: list[Node] = []
@@ -90,47 +109,63 @@ class _Image:
 
     def _allot(self, node: Node, order: list[Node]) -> None:
         xattrs = _encode_xattrs(node.xattrs) if node.xattrs else b""
-        chunks = self._chunks(node) if node.extents else b""
-        self._sizes[id(node)] = (xattrs, chunks)
+        layout = self._layout(node) if stat.S_ISREG(node.mode) and node.size else None
+        self._plans[id(node)] = (xattrs, layout)
         self._nids[id(node)] = (self._cursor - _META_BLOCK * _BLOCK) // _SLOT
         length = _INODE.size + len(xattrs)
-        if chunks:
-            length = (length + 7) // 8 * 8 + len(chunks)
+        if layout is not None:
+            length = (length + 7) // 8 * 8 + len(layout.chunks) * _CHUNK.size
         self._cursor += (length + 63) // 64 * 64
         order.append(node)
 
-    def _chunks(self, node: Node) -> bytes:
-        """The chunk index behind a regular file's inode, or nothing where its data has to be copied."""
+    def _layout(self, node: Node) -> _Layout:
         extents = node.extents
+        whole = max(0, (node.size - 1).bit_length() - _BLOCK_BITS)
         if len(extents) == 1 and extents[0][0] == 0 and extents[0][2] == node.size:
-            return _CHUNK.pack(0, _TAR_DEVICE, extents[0][1] // _BLOCK)
-        bits = self._sparse_bits(node)
-        if bits is None:
-            return b""
-        size = _BLOCK << bits
-        index = [_CHUNK.pack(0, 0, _HOLE)] * ((node.size + size - 1) // size)
-        for offset, position, length in extents:
-            for step in range(0, length, size):
-                index[(offset + step) // size] = _CHUNK.pack(0, _TAR_DEVICE, (position + step) // _BLOCK)
-        return b"".join(index)
+            return _Layout(min(whole, _MAX_CHUNK_BITS), [(_TAR_DEVICE, extents[0][1] // _BLOCK)])
+        bits = _common_bits(node) if extents else min(whole, _MAX_CHUNK_BITS)
+        if bits is not None and node.size >> (_BLOCK_BITS + bits) < _MAX_INDEX:
+            chunks = self._holes(node, bits)
+            size = _BLOCK << bits
+            for offset, position, length in extents:
+                for step in range(0, length, size):
+                    chunks[(offset + step) // size] = (_TAR_DEVICE, (position + step) // _BLOCK)
+            return _Layout(bits, chunks)
+        return self._copied_layout(node, max(3, whole - 16))
 
-    @staticmethod
-    def _sparse_bits(node: Node) -> int | None:
-        """The largest chunk that every extent is made of, in bits above the block; None where none is."""
-        combined = 0
-        for offset, position, length in node.extents:
-            if position % _BLOCK:
-                return None
-            last = offset + length == node.size
-            combined |= offset | (0 if last else length)
-        if combined % _BLOCK:
-            return None
-        combined //= _BLOCK
-        bits = (combined & -combined).bit_length() - 1 if combined else 0
-        return min(bits, 12)
+    def _holes(self, node: Node, bits: int) -> list[tuple[int, int]]:
+        count = (node.size - 1 >> (_BLOCK_BITS + bits)) + 1
+        self._indexed += count
+        if self._indexed > _INDEX_LIMIT:
+            raise Invalid("layer has sparse files that are too large together")
+        return [(0, _HOLE)] * count
+
+    def _copied_layout(self, node: Node, bits: int) -> _Layout:
+        """For a sparse file whose parts are not on block boundaries: the chunks that hold data are copied."""
+        size = _BLOCK << bits
+        chunks = self._holes(node, bits)
+        touched = sorted({
+            number for offset, _, length in node.extents for number in range(offset // size, (offset + length - 1) // size + 1)
+        })  # fmt: skip
+        first = 0
+        for number in touched:
+            start = number * size
+            data = bytearray(min(size, node.size - start))
+            self._copied += len(data)
+            if self._copied > _COPY_LIMIT:
+                raise Invalid("layer has too much data in sparse files whose parts are not on block boundaries")
+            while node.extents[first][0] + node.extents[first][2] <= start:
+                first += 1
+            for offset, position, length in node.extents[first:]:
+                if offset >= start + len(data):
+                    break
+                begin, end = max(offset, start), min(offset + length, start + len(data))
+                data[begin - start : end - start] = self._read_tar(position + begin - offset, end - begin)
+            chunks[number] = (0, self._append(bytes(data)))
+        return _Layout(bits, chunks)
 
     def _inode(self, node: Node, number: int, first_block: int, parent: Node) -> bytes:
-        xattrs, chunks = self._sizes[id(node)]
+        xattrs, data = self._plans[id(node)]
         layout, detail, size = _LAYOUT_PLAIN, 0, node.size
         kind = stat.S_IFMT(node.mode)
         if kind == stat.S_IFDIR:
@@ -141,31 +176,20 @@ class _Image:
         elif kind in (stat.S_IFCHR, stat.S_IFBLK):
             major, minor = os.major(node.device), os.minor(node.device)
             detail = (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12
-        elif kind == stat.S_IFREG and chunks:
-            layout = _LAYOUT_CHUNKED
-            bits = self._sparse_bits(node) if len(chunks) > _CHUNK.size or node.extents[0][2] != node.size else None
-            if bits is None:
-                bits = max(0, (max(1, node.size) - 1).bit_length() - _BLOCK_BITS)
-            detail = min(bits, _MAX_CHUNK_BITS) | _CHUNK_INDEXES
-        elif kind == stat.S_IFREG and node.size:
-            detail = first_block + self._append(self._expanded(node))
+        elif data is not None:
+            layout, detail = _LAYOUT_CHUNKED, data.bits | _CHUNK_INDEXES
         count = (len(xattrs) - 12) // 4 + 1 if xattrs else 0
         inode = _INODE.pack(
             layout, count, node.mode & 0xFFFF, 0, size, detail, number & 0xFFFFFFFF, node.uid, node.gid,
             node.mtime & 0xFFFFFFFFFFFFFFFF, node.mtime_nsec, node.links,
         )  # fmt: skip
-        if not chunks:
+        if data is None:
             return inode + xattrs
         head = inode + xattrs
-        return head + b"\0" * (-len(head) % 8) + chunks
-
-    def _expanded(self, node: Node) -> bytes:
-        if node.size > 1 << 30:
-            raise Invalid("layer has a sparse file of more than 1 GiB whose parts are not on block boundaries")
-        data = bytearray(node.size)
-        for offset, position, length in node.extents:
-            data[offset : offset + length] = self._read_tar(position, length)
-        return bytes(data)
+        index = b"".join(
+            _CHUNK.pack(0, device, block if device or block == _HOLE else first_block + block) for device, block in data.chunks
+        )
+        return head + b"\0" * (-len(head) % 8) + index
 
     def _append(self, content: bytes) -> int:
         start = self._block_count
@@ -202,6 +226,21 @@ class _Image:
         struct.pack_into("<64sII", metadata, 1152, b"", self._tar_blocks, 0)
 
 
+def _common_bits(node: Node) -> int | None:
+    """The largest chunk that every extent is made of, in bits above the block; None where none is."""
+    combined = 0
+    for offset, position, length in node.extents:
+        if position % _BLOCK:
+            return None
+        last = offset + length == node.size
+        combined |= offset | (0 if last else length)
+    if combined % _BLOCK:
+        return None
+    combined //= _BLOCK
+    bits = (combined & -combined).bit_length() - 1 if combined else 0
+    return min(bits, 12)
+
+
 def _directory_block(entries: list[tuple[bytes, int, int]]) -> bytes:
     offset = _DIRENT.size * len(entries)
     head = bytearray()
@@ -223,4 +262,6 @@ def _encode_xattrs(xattrs: dict[str, bytes]) -> bytes:
             raise Invalid(f"layer has an extended attribute that is too large: {name[:80]}")
         entry = struct.pack("<BBH", len(suffix), index, len(value)) + suffix + value
         body += entry + b"\0" * (-len(entry) % 4)
+    if len(body) > _XATTR_LIMIT:
+        raise Invalid(f"layer has a file with {len(body)} bytes of extended attributes, the limit is {_XATTR_LIMIT}")
     return bytes(body) if len(body) > 12 else b""

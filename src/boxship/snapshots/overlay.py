@@ -9,11 +9,13 @@ A driver (`erofs`, `directories`) says how a layer is written and which director
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import itertools
 import json
 import os
-import shutil
+import secrets
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -30,6 +32,7 @@ from boxship.snapshots.tar import TarReader
 from boxship.snapshots.tree import Tree
 from boxship.syscalls import mount as m
 from boxship.syscalls.files import open_in_root
+from boxship.syscalls.removal import remove_tree
 
 TAR = "layer.tar"
 
@@ -58,10 +61,15 @@ class OverlaySnapshotter(ABC):
             directory.mkdir(parents=True, exist_ok=True)
         self._empty = root / "empty"
         self._empty.mkdir(exist_ok=True)
+        self._nothing = root / "nothing"
+        self._nothing.mkdir(exist_ok=True)
         self._skeleton = _make_skeleton(root / "skeleton")
+        self._options = _overlay_options()
         for unfinished in self._layers.glob("new-*"):
             self._discard(unfinished)
-        self._empty_trash()
+        left = list(self._trash.iterdir())
+        if left:
+            threading.Thread(target=_remove_all, args=(left,), daemon=True, name="trash").start()
 
     # --- layers ---
 
@@ -91,8 +99,10 @@ class OverlaySnapshotter(ABC):
         """Give a finished layer its name; one that is here already stays."""
         try:
             directory.rename(self.layer_directory(diff_id))
-        except OSError:
+        except OSError as error:
             self._discard(directory)
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise from_os_error(error, "committing a layer") from error
 
     def drop(self, directory: Path) -> None:
         self._discard(directory)
@@ -150,13 +160,17 @@ class OverlaySnapshotter(ABC):
         directory = self._writable / key
         lower = tuple(self.show(layer) for layer in reversed(self._layers_of(key)))
         # at the very bottom: what an image brings itself wins, and no mount point becomes part of a change
-        return RootMount((*lower, str(self._skeleton)), f"{directory}/upper", f"{directory}/work")
+        return RootMount((*lower, str(self._skeleton)), f"{directory}/upper", f"{directory}/work", self._options)
 
     @contextmanager
     def mounted(self, key: str) -> Iterator[int]:
         root = self.root(key)
         options = [("lowerdir+", lower) for lower in root.lower]
-        descriptor = self._mount([*options, ("upperdir", root.upper), ("workdir", root.work)], 0)
+        options += [("upperdir", root.upper), ("workdir", root.work)]
+        for option in root.options:
+            name, _, value = option.partition("=")
+            options.append((name, value))
+        descriptor = self._mount(options, 0)
         try:
             yield descriptor
         finally:
@@ -164,11 +178,9 @@ class OverlaySnapshotter(ABC):
 
     @contextmanager
     def viewed(self, layers: Sequence[str]) -> Iterator[int]:
-        lower = [self.show(layer) for layer in reversed(layers)] or [str(self._empty)]
-        if len(lower) == 1:
-            descriptor = os.open(lower[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        else:
-            descriptor = self._mount([("lowerdir+", directory) for directory in lower], m.MOUNT_ATTR_RDONLY)
+        # an overlay for one layer too: it hides the layer's whiteouts, and lets nothing be written
+        lower = [*(self.show(layer) for layer in reversed(layers)), str(self._empty), str(self._nothing)]
+        descriptor = self._mount([("lowerdir+", directory) for directory in lower], m.MOUNT_ATTR_RDONLY)
         try:
             yield descriptor
         finally:
@@ -214,17 +226,28 @@ class OverlaySnapshotter(ABC):
         return None
 
     def _discard(self, directory: Path) -> None:
-        target = self._trash / f"{os.getpid()}-{next(self._counter)}"
+        target = self._trash / secrets.token_hex(16)
         try:
             directory.rename(target)
         except FileNotFoundError:
             return
-        # small ones go faster at once than a thread starts
-        threading.Thread(target=shutil.rmtree, args=(target, True), daemon=True, name="trash").start()
+        threading.Thread(target=_remove_all, args=([target],), daemon=True, name="trash").start()
 
-    def _empty_trash(self) -> None:
-        for left in self._trash.iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+
+def _remove_all(directories: list[Path]) -> None:
+    for directory in directories:
+        with contextlib.suppress(OSError):  # it is tried again at the next start
+            remove_tree(str(directory))
+
+
+def _overlay_options() -> tuple[str, ...]:
+    """Switch off what would leave files in an upper directory that are not there in full, where it is on by default."""
+    found = []
+    for name in ("redirect_dir", "metacopy"):
+        with contextlib.suppress(OSError):
+            if Path(f"/sys/module/overlay/parameters/{name}").read_text().strip() == "Y":
+                found.append(f"{name}=off")
+    return tuple(found)
 
 
 class _Writer:
@@ -271,7 +294,10 @@ class _Writer:
                 return diff_id
             tree = self._reader.finish()
             self._snapshotter.lay(self._directory, tree, self._file, self._size)
-            (self._directory / "size").write_text(str(self._size))
+            with (self._directory / "size").open("w") as file:
+                file.write(str(self._size))
+                file.flush()
+                os.fsync(file.fileno())
             if self._keep:
                 os.fsync(self._file.fileno())
             else:

@@ -92,9 +92,9 @@ class TarReader:
 
     def _extension(self, kind: bytes, data: bytes) -> None:
         if kind == b"L":
-            self._long_name = data.rstrip(b"\0")
+            self._long_name = _text(data)
         elif kind == b"K":
-            self._long_link = data.rstrip(b"\0")
+            self._long_link = _text(data)
         elif kind == b"g":
             self._global.update(_pax_records(data)[0])
         else:
@@ -142,8 +142,8 @@ class TarReader:
             node.size = len(link)
             if len(link) >= 4096:
                 raise Invalid("layer has a symbolic link of 4096 bytes or more")
-            if not link:
-                raise Invalid("layer has an empty symbolic link")
+            if not link or b"\0" in link:
+                raise Invalid("layer has a symbolic link that is empty or has a zero byte in it")
             self._place(name, node, ())
             return
         if not data_kind:
@@ -187,7 +187,7 @@ class TarReader:
         elif kind in _KINDS:
             node = Node(_KINDS[kind] | permissions)
             if kind != b"6":
-                node.device = os.makedev(_number(header[329:337]), _number(header[337:345]))
+                node.device = _device(_number(header[329:337]), _number(header[337:345]))
         elif kind in (b"0", b"\0", b"7", b"S", b"1"):
             node = Node(stat.S_IFREG | permissions)
         else:
@@ -197,6 +197,8 @@ class TarReader:
         if not 0 <= node.uid < 1 << 32 or not 0 <= node.gid < 1 << 32:
             raise Invalid(f"layer has an owner out of range: {node.uid}:{node.gid}")
         node.mtime, node.mtime_nsec = _time(pax["mtime"]) if "mtime" in pax else (_number(header[136:148]), 0)
+        if not -(1 << 63) <= node.mtime < 1 << 63:
+            raise Invalid(f"layer has a time out of range: {node.mtime}")
         for key, value in pax.items():
             if key.startswith(_XATTR):
                 xattr = key[len(_XATTR) :]
@@ -233,28 +235,30 @@ class _SparseMap:
     def __init__(self, name: bytes, node: Node, stored: int) -> None:
         self.name, self.node = name, node
         self._stored = stored
-        self._text = b""
+        self._text = bytearray()
+        self._lines = 0
+        self._wanted = 0
         self._used = 0
 
     def feed(self, block: bytes) -> None:
         self._text += block
         self._used += BLOCK
+        self._lines += block.count(b"\n")
         if self._used > min(self._stored + BLOCK, _EXTENSION_LIMIT):
             raise Invalid("layer has a sparse file with a malformed map")
+        if self._lines and not self._wanted:
+            self._wanted = 1 + 2 * _decimal(bytes(self._text.partition(b"\n")[0]), "sparse map")
 
     @property
     def complete(self) -> bool:
-        lines = self._text.split(b"\n")
-        if len(lines) < 2:
-            return False
-        return len(lines) - 1 >= 1 + 2 * _decimal(lines[0], "sparse map")
+        return bool(self._wanted) and self._lines >= self._wanted
 
     @property
     def remaining(self) -> int:
         return _padded(max(0, self._stored - self._used))
 
     def extents(self, after: int) -> tuple[tuple[int, int, int], ...]:
-        lines = self._text.split(b"\n")
+        lines = bytes(self._text).split(b"\n")
         count = _decimal(lines[0], "sparse map")
         numbers = [_decimal(line, "sparse map") for line in lines[1 : 1 + 2 * count]]
         pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -262,6 +266,8 @@ class _SparseMap:
 
 
 def _locate(pairs: list[tuple[int, int]], start: int, size: int, stored: int) -> tuple[tuple[int, int, int], ...]:
+    if size >= 1 << 63:
+        raise Invalid("layer has a sparse file that is larger than any file can be")
     extents, position, end = [], start, 0
     for offset, length in pairs:
         if offset < end or offset + length > size or position - start + length > stored:
@@ -319,6 +325,12 @@ def _decimal(text: bytes, what: str) -> int:
     if not text.isdigit() or len(text) > 20:
         raise Invalid(f"layer is no sound tar: {text[:20]!r} is no number ({what})")
     return int(text)
+
+
+def _device(major: int, minor: int) -> int:
+    if not 0 <= major < 1 << 12 or not 0 <= minor < 1 << 20:
+        raise Invalid(f"layer has a device out of range: {major}:{minor}")
+    return os.makedev(major, minor)
 
 
 def _time(text: bytes) -> tuple[int, int]:

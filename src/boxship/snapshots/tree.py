@@ -16,6 +16,8 @@ WHITEOUT_PREFIX = ".wh."
 OPAQUE_MARKER = ".wh..wh..opq"
 OPAQUE_XATTR = "trusted.overlay.opaque"
 MAX_NAME = 255
+_MAX_LINKS = 40
+"""How many symbolic links a name may lead through, as in the kernel."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class Tree:
         parts = split(path)
         if not parts:
             if node.is_directory:
-                node.children = self.root.children
+                _inherit(self.root, node)
                 self.root = node
             return
         parent = self._directory(parts[:-1])
@@ -67,9 +69,9 @@ class Tree:
         existing = parent.children.get(name)
         if existing is not None:
             if existing.is_directory and node.is_directory:
-                node.children = existing.children
-                if OPAQUE_XATTR in existing.xattrs:
-                    node.xattrs.setdefault(OPAQUE_XATTR, b"y")
+                _inherit(existing, node)
+            elif node.is_directory and _is_whiteout(existing):
+                node.xattrs[OPAQUE_XATTR] = b"y"  # what is below was taken away, then made anew
             elif not existing.is_directory:
                 existing.links -= 1
         parent.children[name] = node
@@ -79,17 +81,26 @@ class Tree:
         if name == b".wh..wh..opq":
             parent.xattrs[OPAQUE_XATTR] = b"y"
         elif not name.startswith(b".wh..wh."):
-            whiteout = Node(stat.S_IFCHR, mtime=node.mtime, mtime_nsec=node.mtime_nsec)
-            parent.children.setdefault(name[4:], whiteout)
+            hidden = name[4:]
+            if hidden in (b"", b".", b".."):
+                raise Invalid(f"layer has a whiteout of no name: {_show(name)}")
+            existing = parent.children.get(hidden)
+            if existing is None:
+                parent.children[hidden] = Node(stat.S_IFCHR, mtime=node.mtime, mtime_nsec=node.mtime_nsec)
+            elif existing.is_directory:
+                existing.xattrs[OPAQUE_XATTR] = b"y"
 
     def link(self, path: bytes, target: bytes) -> None:
         """Place a hard link; raises `Invalid` where its target is not in the layer."""
-        found = self.find(target)
-        if found is None or found.is_directory:
-            raise Invalid(f"hard link {_show(path)} names {_show(target)}, which is no file of the layer")
         parts = split(path)
         if not parts:
             raise Invalid(f"hard link {_show(path)} has no name")
+        if parts[-1].startswith(b".wh."):
+            self._mark(self._directory(parts[:-1]), parts[-1], Node(stat.S_IFREG))
+            return
+        found = self.find(target)
+        if found is None or found.is_directory:
+            raise Invalid(f"hard link {_show(path)} names {_show(target)}, which is no file of the layer")
         parent = self._directory(parts[:-1])
         assert parent.children is not None
         existing = parent.children.get(parts[-1])
@@ -101,24 +112,49 @@ class Tree:
         parent.children[parts[-1]] = found
 
     def find(self, path: bytes) -> Node | None:
-        node = self.root
-        for part in split(path):
-            child = node.children.get(part) if node.children is not None else None
-            if child is None:
-                return None
-            node = child
-        return node
+        """The node of that name, whose parents may be symbolic links of the layer."""
+        parts = split(path)
+        if not parts:
+            return self.root
+        parent = self._resolve(parts[:-1], make=False)
+        return parent.children.get(parts[-1]) if parent is not None and parent.children is not None else None
 
     def _directory(self, parts: list[bytes]) -> Node:
-        node = self.root
-        for part in parts:
-            assert node.children is not None
-            child = node.children.get(part)
-            if child is None or not child.is_directory:
-                child = directory()
-                node.children[part] = child
-            node = child
+        """The directory of that name, made where it is missing; a file in its place is replaced."""
+        node = self._resolve(parts, make=True)
+        assert node is not None
         return node
+
+    def _resolve(self, parts: list[bytes], *, make: bool) -> Node | None:
+        """Walk as a kernel would that has the layer as its root: through links, and never above the root."""
+        trail = [self.root]
+        pending = list(reversed(parts))
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part == b"..":
+                trail = trail[:-1] or [self.root]
+                continue
+            children = trail[-1].children
+            assert children is not None
+            child = children.get(part)
+            if child is not None and stat.S_ISLNK(child.mode):
+                links += 1
+                if links > _MAX_LINKS:
+                    raise Invalid(f"layer names {_show(b'/'.join(parts))}, which leads through too many symbolic links")
+                if child.target.startswith(b"/"):
+                    trail = [self.root]
+                pending += [step for step in reversed(child.target.split(b"/")) if step and step != b"."]
+                continue
+            if child is None or not child.is_directory:
+                if not make:
+                    return None
+                made = directory()
+                if child is not None and _is_whiteout(child):
+                    made.xattrs[OPAQUE_XATTR] = b"y"
+                child = children[part] = made
+            trail.append(child)
+        return trail[-1]
 
     def walk(self) -> Iterator[tuple[bytes, Node]]:
         """Every node below the root with its path, parents first, names in byte order; a linked one each time."""
@@ -132,8 +168,21 @@ class Tree:
                 pending.extend((below + name, node.children[name]) for name in sorted(node.children, reverse=True))
 
 
+def _inherit(before: Node, node: Node) -> None:
+    """A directory named again keeps what is in it, and what it hides."""
+    node.children = before.children
+    if OPAQUE_XATTR in before.xattrs:
+        node.xattrs.setdefault(OPAQUE_XATTR, before.xattrs[OPAQUE_XATTR])
+
+
+def _is_whiteout(node: Node) -> bool:
+    return stat.S_ISCHR(node.mode) and node.device == 0
+
+
 def split(path: bytes) -> list[bytes]:
     """The components of a tar name; `..` is refused, a leading `/` or `./` is nothing."""
+    if b"\0" in path:
+        raise Invalid(f"layer has a name with a zero byte in it: {_show(path)}")
     parts = [part for part in path.split(b"/") if part and part != b"."]
     for part in parts:
         if part == b"..":

@@ -5,27 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from boxship.snapshots.archive import add_file
+from boxship.snapshots.archive import add_file, walk
 from boxship.snapshots.contract import Change, LayerWriter
 from boxship.snapshots.tree import OPAQUE_MARKER, OPAQUE_XATTR, WHITEOUT_PREFIX
-
-
-def _entries(directory: int, path: str) -> Iterator[tuple[str, os.stat_result, int]]:
-    """Everything below an open directory: (path, status, its open parent), parents first, names sorted."""
-    for name in sorted(os.listdir(directory)):
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        below = f"{path}/{name}" if path else name
-        yield below, status, directory
-        if stat.S_ISDIR(status.st_mode):
-            child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            try:
-                yield from _entries(child, below)
-            finally:
-                os.close(child)
 
 
 def _is_whiteout(status: os.stat_result) -> bool:
@@ -47,7 +33,7 @@ def changes(upper: Path, existed: Callable[[str], bool]) -> list[Change]:
     found: list[Change] = []
     root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for path, status, _ in _entries(root, ""):
+        for path, status, _ in walk(root):
             if _is_whiteout(status):
                 found.append(Change("/" + path, "deleted"))
             else:
@@ -63,7 +49,7 @@ def write_diff(upper: Path, writer: LayerWriter) -> None:
     links: dict[tuple[int, int], str] = {}
     try:
         with tarfile.open(fileobj=cast(BinaryIO, _Sink(writer)), mode="w|", format=tarfile.PAX_FORMAT) as tar:
-            for path, status, parent in _entries(root, ""):
+            for path, status, parent in walk(root):
                 directory, _, name = path.rpartition("/")
                 if _is_whiteout(status):
                     tar.addfile(_marker(f"{directory}/" if directory else "", WHITEOUT_PREFIX + name, status))
@@ -100,7 +86,7 @@ def usage(upper: Path) -> int:
     try:
         seen: set[int] = set()
         total = 0
-        for _, status, _ in _entries(root, ""):
+        for _, status, _ in walk(root):
             if stat.S_ISREG(status.st_mode) and status.st_ino not in seen:
                 seen.add(status.st_ino)
                 total += min(status.st_size, status.st_blocks * 512)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from boxship.errors import Conflict, Invalid, NotFound, from_os_error
 from boxship.events.bus import Events
 from boxship.state.database import Database
 from boxship.syscalls import mount as m
+from boxship.syscalls.removal import remove_tree
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _OPTIONS = frozenset({"type", "o", "device", "size"})
@@ -121,7 +121,8 @@ class Volumes:
                 self.path(name).rmdir()
                 (self._root / name).rmdir()
         else:
-            shutil.rmtree(self._root / name, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_tree(str(self._root / name))
         self._volumes.delete(name)
         self._events.publish("volume", "destroy", name, driver="local")
 

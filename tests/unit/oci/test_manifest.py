@@ -47,7 +47,8 @@ def test_an_index_by_its_type_or_by_its_content(stated: str | None) -> None:
     "raw",
     [
         b"", b"null", b"[]", b"{}", b"{", b"\xff\xfe", b"\x00" * 20, b"[" * 100_000, manifest(config=None), manifest(layers=None),
-        manifest(layers=[descriptor(size=-1)]), manifest(layers=[descriptor(digest="sha256:abc")]), manifest(layers=[descriptor(size=1.5)]),
+        manifest(layers=[descriptor(size=-1)]), manifest(layers=[descriptor(digest="sha256:abc")]),
+        manifest(layers=[descriptor(size=1.5)]),
         manifest(layers=[descriptor(digest="../../etc/shadow")]), manifest(schemaVersion="2"), manifest(layers=["x"]),
         manifest() + b"x", b'{"schemaVersion": 2, "manifests": [{}]}',
     ],

@@ -74,7 +74,12 @@ async def test_digests_are_kept_as_strings(tmp_path: Path) -> None:
 async def test_a_transaction_is_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
     apply = module._apply
-    monkeypatch.setattr(module, "_apply", lambda connection, batch: (batches.append(len(batch)), apply(connection, batch)))
+
+    def counted(connection: sqlite3.Connection, batch: list[tuple[str, str, bytes | None]]) -> None:
+        batches.append(len(batch))
+        apply(connection, batch)
+
+    monkeypatch.setattr(module, "_apply", counted)
     with opened(tmp_path / "state.db") as database:
         things = database.collection("things", Thing)
         with database.transaction():
