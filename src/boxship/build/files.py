@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from boxship.oci.ignore import translate
 from boxship.errors import Invalid, from_os_error
-from boxship.snapshots.archive import make_directories, remove_tree
+from boxship.snapshots.archive import make_directories
 from boxship.syscalls.files import open_in_root
+from boxship.syscalls.removal import remove_tree
 
 _CHUNK = 1 << 20
 _WILDCARDS = frozenset("*?[")
