@@ -35,11 +35,15 @@ class Headers:
 
 
 class Query:
-    """The query string's parameters; each may stand several times."""
+    """The query string's parameters; each may stand several times. Raises `Invalid` for more than a thousand."""
 
     def __init__(self, text: str) -> None:
         self._values: dict[str, list[str]] = {}
-        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=1000):
+        try:
+            fields = parse_qsl(text, keep_blank_values=True, max_num_fields=1000)
+        except ValueError as error:
+            raise Invalid(f"malformed query string: {error}".lower()) from error
+        for name, value in fields:
             self._values.setdefault(name, []).append(value)
 
     def get(self, name: str, default: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import grp
+import json
 import logging
 import os
 import socket
@@ -14,15 +15,18 @@ from pathlib import Path
 
 import h11
 
-from boxship.errors import Unavailable
+from boxship.errors import Invalid, Unavailable
 from boxship.http.message import FileRange, Handler, Headers, Hijacked, Query, Request, Response, Stream
 
 log = logging.getLogger(__name__)
 
 HEADER_SECONDS = 60.0
-"""How long a client may take to send a request's head once it has begun, and idle connections are kept."""
+"""How long a client may take to send a request's head once it has begun."""
 
-_IDLE_SECONDS = 600.0
+IDLE_SECONDS = 600.0
+"""How long a connection is kept on which nothing comes."""
+
+_LINGER_SECONDS = 1.0
 _HEAD_LIMIT = 64 << 10
 _READ = 1 << 18
 _HIGH_WATER = 1 << 20
@@ -131,28 +135,51 @@ class _Connection:
             self._h11.start_next_cycle()
 
     async def _next_request(self) -> h11.Request | None:
+        begun: float | None = None
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                await self._send(Response(error.error_status_hint, f"{error}\n".encode(), {"Connection": "close"}))
+                await self._refuse(error.error_status_hint, str(error))
                 return None
             if event is h11.NEED_DATA:
-                await self._fill(_IDLE_SECONDS)
+                if begun is None and self._h11.trailing_data[0]:
+                    begun = loop.time()
+                # whoever sends a head byte by byte may not hold the connection for ever
+                left = IDLE_SECONDS if begun is None else begun + HEADER_SECONDS - loop.time()
+                try:
+                    async with asyncio.timeout(left):
+                        self._h11.receive_data(await self._reader.read(_READ))
+                except TimeoutError:
+                    if begun is not None:
+                        await self._refuse(408, "the request's head did not come in time")
+                    return None
             elif isinstance(event, h11.Request):
                 return event
             else:
                 return None
 
-    async def _fill(self, seconds: float | None = None) -> None:
-        if seconds is None:
-            self._h11.receive_data(await self._reader.read(_READ))
-        else:
-            async with asyncio.timeout(seconds):
-                self._h11.receive_data(await self._reader.read(_READ))
+    async def _refuse(self, status: int, reason: str) -> None:
+        body = json.dumps({"message": reason}).encode() + b"\n"
+        await self._send(Response(status, body, {"Content-Type": "application/json", "Connection": "close"}))
+        # a connection closed with something unread is reset, and the client may never see why
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_SECONDS):
+                    dropped = 0
+                    while dropped < _HIGH_WATER and (data := await self._reader.read(_READ)):
+                        dropped += len(data)
+
+    async def _fill(self) -> None:
+        self._h11.receive_data(await self._reader.read(_READ))
 
     async def _serve(self, event: h11.Request) -> None:
         target = event.target.decode("latin-1")
+        if target.startswith(("http://", "https://")):
+            # the absolute form, which every server must take (RFC 9112, section 3.2.2)
+            target = "/" + target.partition("://")[2].partition("/")[2]
         path, _, query = target.partition("?")
         method = event.method.decode("latin-1")
         self._body_read = False
@@ -161,9 +188,11 @@ class _Connection:
         if headers.get("Content-Length", "0") == "0" and not headers.get("Transfer-Encoding"):
             async for _ in self.body():
                 pass
-        request = Request(method, path, Query(query), headers, self)
         try:
-            response = await self._handle(request)
+            response = await self._handle(Request(method, path, Query(query), headers, self))
+        except Invalid as error:
+            await self._refuse(400, error.message)
+            return
         except (ConnectionError, TimeoutError):
             raise
         except Exception:
@@ -176,7 +205,12 @@ class _Connection:
         while not self._body_read:
             if self._h11.they_are_waiting_for_100_continue:
                 self._write(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])))
-            event = self._h11.next_event()
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as error:
+                if self._reader.at_eof():
+                    raise ConnectionResetError("the client ended its request early") from error
+                raise Invalid(f"malformed request body: {error}") from error
             if event is h11.NEED_DATA:
                 await self._fill()
             elif isinstance(event, h11.Data):
@@ -190,9 +224,7 @@ class _Connection:
     async def _drop_body(self) -> None:
         """A short body that the handler left unread is read away; a long one costs the connection."""
         dropped = 0
-        if self._body_read or self._h11.their_state is h11.DONE:
-            return
-        if self._h11.they_are_waiting_for_100_continue:
+        if self._body_read or self._h11.their_state in (h11.DONE, h11.ERROR) or self._h11.our_state is h11.MUST_CLOSE:
             return
         async for part in self.body():
             dropped += len(part)
@@ -214,7 +246,9 @@ class _Connection:
             self._writer.write(data)
 
     async def _send(self, response: Response, *, head: bool = False) -> None:
-        headers = [(name, value) for name, value in response.headers.items()]
+        headers = list(response.headers.items())
+        if self._h11.they_are_waiting_for_100_continue:
+            headers.append(("Connection", "close"))  # a client that waits to be asked may send its body still, or not
         body = response.body
         if isinstance(body, bytes):
             if response.status >= 200 and response.status not in (204, 304) and "Content-Length" not in response.headers:
@@ -245,7 +279,9 @@ class _Connection:
         with open(part.path, "rb") as file:
             data = self._h11.send_with_data_passthrough(h11.Data(data=_Sized(part.size)))
             assert data is not None
-            await asyncio.get_running_loop().sendfile(self._writer.transport, file, part.offset, part.size)
+            sent = await asyncio.get_running_loop().sendfile(self._writer.transport, file, part.offset, part.size)
+        if sent != part.size:
+            raise ConnectionResetError("a file was shorter than was promised: only the end of the connection tells")
 
     async def _send_stream(self, body: AsyncIterator[bytes]) -> None:
         """Send what comes; where the client goes meanwhile, the source is cancelled."""
@@ -268,10 +304,10 @@ class _Connection:
         # until then the handler itself reads, and sees the client go
         await self._body_ended.wait()
         try:
-            data = await self._reader.read(_READ)
-            while data:
+            ahead = 0
+            while (data := await self._reader.read(_READ)) and ahead < _HIGH_WATER:
+                ahead += len(data)
                 self._h11.receive_data(data)
-                data = await self._reader.read(_READ)
         except (ConnectionError, h11.ProtocolError):
             pass
         task.cancel()
