@@ -1,286 +1,228 @@
-"""Archives of images read back: docker-archives old and new, and OCI layouts, in one pass.
-
-Layers go straight into the stores as they stream by, before it is known which image they belong to; the
-documents that tell come anywhere in the archive and are small.
-"""
+"""Archives of images read back: docker-archives old and new (manifest.json), and OCI layouts (image-layout.md)."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import posixpath
-import re
-import tarfile
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
 
 from boxship.errors import BoxshipError, Invalid
-from boxship.images.model import Image
+from boxship.images.archive import BLOB, Contents, Layer, Progress, read
 from boxship.images.store import Images
 from boxship.oci import media_types
-from boxship.oci.descriptor import MANIFEST_LIMIT, Descriptor, Index, Manifest, parse_manifest
+from boxship.oci.descriptor import Descriptor, Index, Manifest, parse_manifest
 from boxship.oci.digest import Digest
 from boxship.oci.image_config import parse_image_config
 from boxship.oci.platform import Platform, choose
 from boxship.oci.reference import Reference
-from boxship.snapshots.compression import Decompressor, decompressed, detect
 from boxship.snapshots.streaming import fed
 
-Progress = Callable[[dict[str, object]], None]
-
-_CHUNK = 1 << 20
-_BLOB = re.compile(r"blobs/(sha256)/([0-9a-f]{64})")
-_REPORT_EVERY = 8 << 20
+_INDEXES_DEEP = 4
+"""How many indexes may stand inside each other."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
-    """A layer taken in: its diff id, and its blob where it came compressed."""
+class _Plan:
+    """An image of the archive, checked; nothing is made before all of them are."""
 
-    diff_id: str
-    blob: Descriptor | None
+    config: bytes
+    layers: list[Layer]
+    tags: list[Reference]
+    manifest: bytes | None
+    descriptor: Descriptor | None
 
-
-@dataclass(slots=True)
-class _Contents:
-    """What an archive holds, by normalised path."""
-
-    documents: dict[str, bytes] = field(default_factory=dict)
-    layers: dict[str, _Layer] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
-
-    def resolve(self, path: str) -> str:
-        path = posixpath.normpath(path)
-        for _ in range(8):
-            if path not in self.links:
-                break
-            path = self.links[path]
-        return path
-
-    def document(self, path: str) -> bytes:
-        found = self.documents.get(self.resolve(path))
-        if found is None:
-            raise Invalid(f"the archive names {path}, but does not hold it")
-        return found
-
-    def layer(self, path: str) -> _Layer:
-        found = self.layers.get(self.resolve(path))
-        if found is None:
-            raise Invalid(f"the archive names the layer {path}, but does not hold it")
-        return found
+    def blobs(self) -> set[str]:
+        """What the image keeps in the content store beside its configuration."""
+        found = {layer.blob.digest for layer in self.layers if layer.blob}
+        return found | ({self.descriptor.digest} if self.descriptor else set())
 
 
 async def load(images: Images, stream: AsyncIterator[bytes], progress: Progress) -> list[str]:
-    """Take in an archive: a line for each image. Raises `Invalid` for an unsound one, of which nothing stays."""
+    """Take in an archive, in one pass: a line for each image.
+
+    Raises `Invalid` for an unsound archive and `Unavailable` where the disk is full; nothing of it stays then.
+    """
     loop = asyncio.get_running_loop()
-    contents = _Contents()
-    with images.pinned() as pin:
-
-        def report(message: dict[str, object]) -> None:
-            loop.call_soon_threadsafe(progress, message)
-
-        def keep(digest: str) -> None:
-            loop.call_soon_threadsafe(pin, digest)
-
-        try:
-            await fed(stream, lambda source: _read(images, source, contents, report, keep))
-            lines = _register(images, contents)
-        finally:
-            await asyncio.sleep(0)  # what the thread has pinned is pinned now
-            taken = [layer.diff_id for layer in contents.layers.values()]
-            blobs = [layer.blob.digest for layer in contents.layers.values() if layer.blob]
-    images.collect(taken, blobs)
-    return lines
-
-
-def _read(images: Images, source: BinaryIO, contents: _Contents, report: Progress, keep: Callable[[str], None]) -> None:
+    contents = Contents()
+    wanted: set[str] = set()
+    lines: list[str] = []
     try:
-        with tarfile.open(fileobj=decompressed(source), mode="r|", bufsize=_CHUNK) as tar:
-            for entry in tar:
-                path = posixpath.normpath(entry.name)
-                if entry.issym():
-                    contents.links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.linkname))
-                elif entry.islnk():
-                    contents.links[path] = posixpath.normpath(entry.linkname)
-                elif entry.isreg():
-                    file = tar.extractfile(entry)
-                    assert file is not None
-                    _take(images, path, entry.size, cast(BinaryIO, file), contents, report, keep)
-    except tarfile.TarError as error:
-        raise Invalid(f"the archive is no tar of images: {error}") from error
+        with images.pinned() as pin:
+
+            async def pin_here(digest: str) -> None:
+                pin(digest)
+
+            def pin_from_thread(digest: str) -> None:
+                asyncio.run_coroutine_threadsafe(pin_here(digest), loop).result()
+
+            def report(message: dict[str, object]) -> None:
+                loop.call_soon_threadsafe(progress, message)
+
+            await fed(stream, lambda source: read(images, source, contents, pin_from_thread, report))
+            for plan in _plans(contents):
+                lines += _create(images, plan, contents)
+                wanted |= plan.blobs()
+    finally:
+        # what no image has come to need: of a failure all, else what the archive held beside its images
+        layers = [layer.diff_id for layer in contents.layers.values()]
+        images.collect(layers, [digest for digest in contents.blobs if digest not in wanted])
+    return list(dict.fromkeys(lines))
 
 
-def _take(
-    images: Images, path: str, size: int, file: BinaryIO, contents: _Contents, report: Progress, keep: Callable[[str], None]
-) -> None:  # fmt: skip
-    head = file.read(min(_CHUNK, size))
-    if not _is_layer(head):
-        if size <= MANIFEST_LIMIT:
-            contents.documents[path] = head + file.read()
-        return
-    named = _BLOB.fullmatch(path)
-    if named and images.snapshotter.has_layer(f"sha256:{named[2]}"):
-        contents.layers[path] = _Layer(f"sha256:{named[2]}", None)
-        return
-    short = (named[2] if named else path.partition("/")[0])[:12]
-    layer = _unpack(images, head, size, file, f"sha256:{named[2]}" if named else None, short, report)
-    keep(layer.diff_id)
-    contents.layers[path] = layer
+def _create(images: Images, plan: _Plan, contents: Contents) -> list[str]:
+    if plan.manifest is not None:
+        contents.blobs.append(images.content.put(plan.manifest))
+    for layer in plan.layers:
+        if layer.blob is not None:
+            images.remember_blob(layer.diff_id, layer.blob)
+    image = images.create(plan.config, tags=plan.tags, manifest=plan.descriptor, action="load")
+    return [f"Loaded image: {tag.familiar}" for tag in plan.tags] or [f"Loaded image ID: {image.id}"]
 
 
-def _is_layer(head: bytes) -> bool:
-    """Whether a file begins as a tar or as a compressed stream does; an empty tar is zeros alone."""
-    return detect(head[:6]) != "none" or head[257:262] == b"ustar" or (len(head) >= tarfile.BLOCKSIZE and _old_tar(head))
-
-
-def _old_tar(head: bytes) -> bool:
-    block = head[: tarfile.BLOCKSIZE]
-    if not any(head):
-        return True
-    try:
-        stated = int(block[148:156].strip(b" \0") or b"x", 8)
-    except ValueError:
-        return False
-    return stated == sum(block[:148]) + sum(block[156:]) + 8 * 0x20
-
-
-def _unpack(images: Images, head: bytes, size: int, file: BinaryIO, expected: str | None, short: str, report: Progress) -> _Layer:
-    compressed = detect(head[:6])
-    done = reported = 0
-    with images.snapshotter.writer(keep=compressed == "none") as writer:
-        if compressed == "none":
-            data = head
-            while data:
-                writer.write(data)
-                done += len(data)
-                if done - reported >= _REPORT_EVERY or done == size:
-                    reported = done
-                    report({"status": "Loading layer", "progressDetail": {"current": done, "total": size}, "id": short})
-                data = file.read(_CHUNK)
-            return _Layer(writer.commit(expected), None)
-        decompressor = Decompressor()
-        with images.content.ingest(f"load-{expected or id(file)}", expected=expected, size=size) as ingest:
-            ingest.restart()
-            data = head
-            while data:
-                ingest.write(data)
-                for piece in decompressor.feed(data):
-                    writer.write(piece)
-                done += len(data)
-                if done - reported >= _REPORT_EVERY or done == size:
-                    reported = done
-                    report({"status": "Loading layer", "progressDetail": {"current": done, "total": size}, "id": short})
-                data = file.read(_CHUNK)
-            writer.write(decompressor.finish())
-            digest = ingest.commit()
-        media_type = media_types.OCI_LAYER_ZSTD if compressed == "zstd" else media_types.OCI_LAYER_GZIP
-        blob = Descriptor(media_type, digest, size) if compressed in ("gzip", "zstd") else None
-        return _Layer(writer.commit(), blob)
-
-
-# --- what the documents say ---
-
-
-def _register(images: Images, contents: _Contents) -> list[str]:
+def _plans(contents: Contents) -> list[_Plan]:
     if "manifest.json" in contents.documents:
-        return [line for entry in _docker_entries(contents) for line in _docker_image(images, contents, entry)]
+        return [_docker_plan(contents, entry) for entry in _docker_entries(contents)]
     if "index.json" in contents.documents:
-        return _oci_images(images, contents)
+        return _oci_plans(contents)
     raise Invalid("the archive has neither a manifest.json nor an index.json: it holds no image")
 
 
-def _docker_entries(contents: _Contents) -> list[dict[str, Any]]:
+def _plan(config: bytes, layers: list[Layer], tags: list[Reference], manifest: bytes | None) -> _Plan:
+    stated = parse_image_config(config).rootfs.diff_ids
+    if len(stated) != len(layers):
+        raise Invalid("invalid manifest, layers length mismatch: "
+                      f"the archive gives {len(layers)} layers, the image's configuration {len(stated)}")  # fmt: skip
+    for diff_id, layer in zip(stated, layers, strict=True):
+        if diff_id != layer.diff_id:
+            raise Invalid(f"invalid diffID for a layer of the archive: expected {diff_id}, got {layer.diff_id}")
+    tags = [tag.with_default_tag() for tag in tags]
+    parsed = parse_manifest(manifest) if manifest is not None else None
+    if (
+        isinstance(parsed, Manifest) and layers and all(layer.blob for layer in layers)
+        and [each.digest for each in parsed.layers] == [layer.blob.digest for layer in layers if layer.blob]
+    ):  # fmt: skip
+        # the image came with the blobs that its manifest names: it can go out again as the same manifest
+        assert manifest is not None
+        descriptor = Descriptor(parsed.media_type or media_types.OCI_MANIFEST, Digest.of(manifest), len(manifest))
+        return _Plan(config, layers, tags, manifest, descriptor)
+    return _Plan(config, layers, tags, None, None)
+
+
+# --- docker-archive ---
+
+
+def _docker_entries(contents: Contents) -> list[dict[str, Any]]:
     try:
         entries = json.loads(contents.documents["manifest.json"])
         if not isinstance(entries, list):
             raise TypeError("expected a list")
         for entry in entries:
-            if not isinstance(entry["Config"], str) or not all(isinstance(n, str) for n in entry.get("Layers") or []):
-                raise ValueError("Config and Layers must be paths")
-    except (ValueError, KeyError, TypeError) as error:
+            if not isinstance(entry, dict) or not isinstance(entry.get("Config"), str):
+                raise TypeError("Config must be a path")
+            for key in ("Layers", "RepoTags"):
+                if not all(isinstance(each, str) for each in entry.get(key) or []):
+                    raise TypeError(f"{key} must be texts")
+    except (ValueError, TypeError, RecursionError) as error:
         raise Invalid(f"the archive's manifest.json is malformed: {error}") from error
     return entries
 
 
-def _docker_image(images: Images, contents: _Contents, entry: dict[str, Any]) -> list[str]:
+def _docker_plan(contents: Contents, entry: dict[str, Any]) -> _Plan:
     layers = [contents.layer(path) for path in entry.get("Layers") or []]
-    tags = [Reference.parse(name) for name in entry.get("RepoTags") or []]
-    return _lines(_create(images, contents.document(entry["Config"]), layers, tags, _manifest_of(contents, entry)), tags)
+    tags = [_tag(name) for name in entry.get("RepoTags") or []]
+    config = contents.document(entry["Config"])
+    named = BLOB.fullmatch(posixpath.normpath(entry["Config"]))
+    if named and Digest.of(config).hex != named[2]:
+        raise Invalid(f"digest mismatch: expected sha256:{named[2]}, got {Digest.of(config)}")
+    return _plan(config, layers, tags, _manifest_of(contents, Digest.of(config)))
 
 
-def _manifest_of(contents: _Contents, entry: dict[str, Any]) -> bytes | None:
+def _tag(name: str) -> Reference:
+    reference = Reference.parse(name)
+    if reference.digest is not None:
+        raise Invalid(f'invalid tag "{name}"')
+    return reference
+
+
+def _manifest_of(contents: Contents, config: str) -> bytes | None:
     """The OCI manifest beside a docker-archive's entry, where the archive is both."""
-    config = _BLOB.fullmatch(posixpath.normpath(entry["Config"]))
-    if config is None or "index.json" not in contents.documents:
-        return None
     for path, raw in contents.documents.items():
-        if _BLOB.fullmatch(path) and b'"layers"' in raw:
+        if BLOB.fullmatch(path) and b'"layers"' in raw and config.encode() in raw:
             try:
                 manifest = parse_manifest(raw)
             except BoxshipError:
                 continue
-            if isinstance(manifest, Manifest) and manifest.config.digest == f"sha256:{config[2]}":
+            if isinstance(manifest, Manifest) and manifest.config.digest == config:
                 return raw
     return None
 
 
-def _create(images: Images, config: bytes, layers: list[_Layer], tags: list[Reference], manifest: bytes | None) -> Image:
-    stated = parse_image_config(config).rootfs.diff_ids
-    if stated != [layer.diff_id for layer in layers]:
-        raise Invalid("invalid manifest, layers length mismatch" if len(stated) != len(layers) else
-                      "the layers of the archive are not those of the image's configuration")  # fmt: skip
-    descriptor = None
-    if manifest is not None and layers and all(layer.blob for layer in layers):
-        parsed = parse_manifest(manifest)
-        if isinstance(parsed, Manifest) and [d.digest for d in parsed.layers] == [x.blob.digest for x in layers if x.blob]:
-            digest = images.content.put(manifest)
-            descriptor = Descriptor(parsed.media_type or media_types.OCI_MANIFEST, digest, len(manifest))
-    for layer in layers:
-        if layer.blob is not None:
-            images.remember_blob(layer.diff_id, layer.blob)
-    return images.create(config, tags=tags, manifest=descriptor, action="load")
+# --- OCI layout ---
 
 
-def _lines(image: Image, tags: list[Reference]) -> list[str]:
-    return [f"Loaded image: {tag.with_default_tag().familiar}" for tag in tags] or [f"Loaded image ID: {image.id}"]
+def _blob(contents: Contents, descriptor: Descriptor) -> bytes:
+    data = contents.document(_path(descriptor))
+    digest = Digest(descriptor.digest)
+    if hashlib.new(digest.algorithm, data).hexdigest() != digest.hex:
+        raise Invalid(f"digest mismatch: {descriptor.digest} in the archive is not what its name says")
+    return data
 
 
-def _oci_images(images: Images, contents: _Contents) -> list[str]:
+def _path(descriptor: Descriptor) -> str:
+    return f"blobs/{descriptor.digest.replace(':', '/')}"
+
+
+def _oci_plans(contents: Contents) -> list[_Plan]:
     index = parse_manifest(contents.documents["index.json"], media_types.OCI_INDEX)
     assert isinstance(index, Index)
-    lines: list[str] = []
+    plans: list[_Plan] = []
     for descriptor in index.manifests:
+        if _is_attestation(descriptor):
+            continue
         raw = _chosen(contents, descriptor)
         manifest = parse_manifest(raw)
         assert isinstance(manifest, Manifest)
-        layers = [contents.layer(f"blobs/{layer.digest.replace(':', '/')}") for layer in manifest.layers]
-        tags = _oci_names(descriptor.annotations or {})
-        config = contents.document(f"blobs/{manifest.config.digest.replace(':', '/')}")
-        lines += _lines(_create(images, config, layers, tags, raw), tags)
-    return list(dict.fromkeys(lines))
+        if manifest.config.media_type not in media_types.CONFIGS:
+            continue  # an artifact
+        layers = [contents.layer(_path(layer)) for layer in manifest.layers]
+        plans.append(_plan(_blob(contents, manifest.config), layers, _oci_names(descriptor.annotations or {}), raw))
+    if not plans:
+        raise Invalid("the archive's index.json names no image")
+    return plans
 
 
-def _chosen(contents: _Contents, descriptor: Descriptor) -> bytes:
+def _is_attestation(descriptor: Descriptor) -> bool:
+    """What builders put beside an image (a platform of unknown/unknown marks it)."""
+    marked = "vnd.docker.reference.type" in (descriptor.annotations or {})
+    return marked or (descriptor.platform is not None and descriptor.platform.os == "unknown")
+
+
+def _chosen(contents: Contents, descriptor: Descriptor, depth: int = 0) -> bytes:
     """The manifest behind a descriptor: of an index, the one for this platform."""
-    raw = contents.document(f"blobs/{descriptor.digest.replace(':', '/')}")
-    if Digest.of(raw) != descriptor.digest:
-        raise Invalid(f"digest mismatch: expected {descriptor.digest}, got {Digest.of(raw)}")
+    raw = _blob(contents, descriptor)
     manifest = parse_manifest(raw, descriptor.media_type)
     if isinstance(manifest, Manifest):
         return raw
-    offered = [each for each in manifest.manifests if f"blobs/{each.digest.replace(':', '/')}" in contents.documents]
+    if depth == _INDEXES_DEEP:
+        raise Invalid(f"the archive has indexes more than {_INDEXES_DEEP} deep")
+    offered = [each for each in manifest.manifests if not _is_attestation(each) and _path(each) in contents.documents]
     found = choose(Platform.host(), [each.platform for each in offered])
     if found is None:
         raise Invalid(f"no matching manifest for {Platform.host()} in the archive")
-    return _chosen(contents, offered[found])
+    return _chosen(contents, offered[found], depth + 1)
 
 
 def _oci_names(annotations: dict[str, str]) -> list[Reference]:
-    name = annotations.get("io.containerd.image.name") or annotations.get("org.opencontainers.image.ref.name", "")
-    if not name or ("/" not in name and ":" not in name and "io.containerd.image.name" not in annotations):
-        return []  # a bare tag names no repository
+    """The name that an archive gives an image; a bare tag, as `org.opencontainers.image.ref.name` may be, names none."""
+    whole = annotations.get("io.containerd.image.name", "")
+    name = whole or annotations.get("org.opencontainers.image.ref.name", "")
+    if not whole and "/" not in name and ":" not in name:
+        return []
     try:
-        return [Reference.parse(name).with_default_tag()]
+        return [Reference.parse(name)]
     except Invalid:
         return []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import tarfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
-from boxship.errors import NotFound
+from boxship.errors import Invalid, NotFound
 from boxship.images.model import Image
 from boxship.images.store import Images
 from boxship.oci import media_types
@@ -33,64 +34,76 @@ class _Saved:
     descriptor: Descriptor
     names: list[Reference] = field(default_factory=list)
 
+    def pairs(self) -> Iterator[tuple[str, Descriptor]]:
+        """Each layer's diff id and what is saved of it."""
+        return zip(self.image.layers, self.layers, strict=True)
 
-async def save(images: Images, names: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
-    """The archive of the images named, piece by piece; raises `NotFound`.
 
-    A pulled image goes out with the very manifest and blobs it came with; of others the layers are plain tars.
+def save(images: Images, names: Sequence[str], platform: Platform | None = None) -> AsyncIterator[bytes]:
+    """The archive of the images named, piece by piece; raises `NotFound`, `Invalid` before the first piece.
+
+    A name is a tag, an id, or a repository, which stands for all its tags. A pulled image goes out with the very
+    manifest and blobs it came with; of others the layers are plain tars.
     """
-    chosen = _choose(images, names, platform)
+    return _write(images, _choose(images, names, platform))
+
+
+async def _write(images: Images, chosen: list[_Saved]) -> AsyncIterator[bytes]:
     written: set[str] = set()
-    yield _directory("blobs/") + _directory("blobs/sha256/")
-    for saved in chosen:
-        for diff_id, layer in zip(saved.image.layers, saved.layers, strict=True):
-            if layer.digest in written:
-                continue
-            written.add(layer.digest)
-            yield _header(_blob(layer.digest), layer.size)
-            compressed = layer.digest != diff_id
-            with images.content.open(layer.digest) if compressed else images.layer_tar(diff_id) as source:
-                async for part in _parts(source):
+    with contextlib.ExitStack() as stack:
+        # all are opened first: an image that is removed meanwhile goes out whole
+        sources = {layer.digest: (layer, diff_id) for saved in chosen for diff_id, layer in saved.pairs()}
+        opened = {digest: stack.enter_context(_open(images, *source)) for digest, source in sources.items()}
+        yield _directory("blobs/") + _directory("blobs/sha256/")
+        for saved in chosen:
+            for layer in saved.layers:
+                if layer.digest in written:
+                    continue
+                written.add(layer.digest)
+                yield _header(_blob(layer.digest), layer.size)
+                async for part in _parts(opened[layer.digest]):
                     yield part
-            yield _padding(layer.size)
-        for digest, data in ((saved.image.id, saved.image.raw), (saved.descriptor.digest, saved.manifest)):
-            if digest not in written:
-                written.add(digest)
-                yield _file(_blob(digest), data)
+                yield _padding(layer.size)
+            for digest, data in ((saved.image.id, saved.image.raw), (saved.descriptor.digest, saved.manifest)):
+                if digest not in written:
+                    written.add(digest)
+                    yield _file(_blob(digest), data)
     yield _file("index.json", _index(chosen))
     yield _file("manifest.json", _docker_manifest(chosen))
     yield _file("oci-layout", _LAYOUT) + bytes(2 * tarfile.BLOCKSIZE)
 
 
+def _open(images: Images, layer: Descriptor, diff_id: str) -> BinaryIO:
+    return images.layer_tar(diff_id) if layer.digest == diff_id else images.content.open(layer.digest)
+
+
 def _choose(images: Images, names: Sequence[str], platform: Platform | None) -> list[_Saved]:
     chosen: dict[str, _Saved] = {}
     for name in names:
-        image = images.get(name)
-        if platform is not None and not image.config.platform.satisfies(platform):
-            raise NotFound(f"image {name} was found but does not provide the specified platform ({platform})")
-        saved = chosen.get(image.id)
-        if saved is None:
-            saved = chosen[image.id] = _saved(images, image)
-        reference = _tag_meant(images, name, image)
-        if reference is not None and reference not in saved.names:
-            saved.names.append(reference)
+        for image, reference in _named(images, name):
+            if platform is not None and not image.config.platform.satisfies(platform):
+                raise NotFound(f"image {name} was found but does not provide the specified platform ({platform})")
+            saved = chosen.get(image.id)
+            if saved is None:
+                saved = chosen[image.id] = _saved(images, image)
+            if reference is not None and reference not in saved.names:
+                saved.names.append(reference)
     return list(chosen.values())
 
 
-def _tag_meant(images: Images, name: str, image: Image) -> Reference | None:
-    """The tag that a name is; None for an id."""
-    return next((tag for tag in image.tags if name in (str(tag), tag.familiar, tag.familiar.removesuffix(":latest"))), None) or (
-        next((tag for tag in image.tags if str(tag) == _normalised(name)), None)
-    )
-
-
-def _normalised(name: str) -> str:
-    from boxship.errors import Invalid
-
-    try:
-        return str(Reference.parse(name).with_default_tag())
-    except Invalid:
-        return ""
+def _named(images: Images, name: str) -> list[tuple[Image, Reference | None]]:
+    """The images that a name means, each with the tag that it is saved under; none for an id or a digest."""
+    with contextlib.suppress(Invalid):
+        reference = Reference.parse(name)
+        if reference.tag is None and reference.digest is None:
+            found = [(image, tag) for image in images.all() for tag in image.tags if tag.name == reference.name]
+            if found:
+                return sorted(found, key=lambda pair: str(pair[1]))
+    image = images.get(name)
+    with contextlib.suppress(Invalid):
+        wanted = str(Reference.parse(name).with_default_tag())
+        return [(image, next((tag for tag in image.tags if str(tag) == wanted), None))]
+    return [(image, None)]
 
 
 def _saved(images: Images, image: Image) -> _Saved:

@@ -51,6 +51,7 @@ async def piped(produce: Callable[[BinaryIO], None]) -> AsyncIterator[bytes]:
 async def fed(stream: AsyncIterator[bytes], consume: Callable[[BinaryIO], T]) -> T:
     """Give a stream to a function that reads a file, on a thread: its result. Raises what it raises."""
     reader, writer = _pipe()
+    os.set_blocking(writer, False)
 
     def run() -> T:
         with open(reader, "rb", buffering=_PIPE) as source:
@@ -59,19 +60,40 @@ async def fed(stream: AsyncIterator[bytes], consume: Callable[[BinaryIO], T]) ->
                 pass
         return result
 
-    def write(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(writer, view) :]
-
     task = asyncio.get_running_loop().run_in_executor(None, run)
     try:
         async for data in stream:
             try:
-                await asyncio.to_thread(write, data)
+                await _write(writer, data)
             except BrokenPipeError:
                 break
     finally:
         os.close(writer)
         await asyncio.wait([task])
     return await task
+
+
+async def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            view = view[os.write(descriptor, view) :]
+        if not view:
+            return
+        await _writable(descriptor)
+
+
+async def _writable(descriptor: int) -> None:
+    """Until a pipe has room, or nobody reads it any more."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_writer(descriptor, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(descriptor)

@@ -105,8 +105,7 @@ class TarReader:
     def _header(self, header: bytes, after: int) -> None:
         stated = _number(header[148:156])
         unsigned = sum(header) - sum(header[148:156]) + 256
-        signed = unsigned - 256 * sum(1 for byte in header[:148] + header[156:] if byte > 127)
-        if stated not in (unsigned, signed):
+        if stated != unsigned and stated != unsigned - 256 * sum(byte > 127 for byte in header[:148] + header[156:]):
             raise Invalid("layer is no sound tar: a header's checksum is wrong")
         kind = header[156:157]
         size = _number(header[124:136])

@@ -237,14 +237,13 @@ async def prune(services: Services, request: Request, version: Version) -> Respo
 
 async def save(services: Services, request: Request, version: Version) -> Response:
     names = request.query.all("names") or [request.parameters["name"]]
-    for name in names:
-        services.images.get(name)
     return Response(200, save_images(services.images, names, platform_of(request.query)), {"Content-Type": "application/x-tar"})
 
 
 async def load(services: Services, request: Request, version: Version) -> Response:
     async def work(emit: progress.Emit) -> None:
-        for line in await load_images(services.images, request.stream(), emit):
+        progress_of = (lambda _: None) if request.query.flag("quiet") else emit
+        for line in await load_images(services.images, request.stream(), progress_of):
             emit({"stream": line + "\n"})
         await services.database.committed()
 
