@@ -205,9 +205,7 @@ def load(session: Session, file: str | None, *, quiet: bool) -> None:
 @click.argument("file")
 @click.argument("name", required=False)
 @pass_session
-def import_(
-    session: Session, file: str, name: str | None, change: tuple[str, ...], message: str, platform: str | None
-) -> None:
+def import_(session: Session, file: str, name: str | None, change: tuple[str, ...], message: str, platform: str | None) -> None:
     """Make an image of a root filesystem's tar; - is stdin."""
     repository, suffix = split_reference(name) if name else ("", "")
     query = {"fromSrc": "-", "repo": repository, "tag": suffix, "message": message, "changes": list(change), "platform": platform}

@@ -36,9 +36,7 @@ def create(session: Session, /, image: str, command: tuple[str, ...], **given: A
 @click.argument("image")
 @click.argument("command", nargs=-1)
 @pass_session
-def run(
-    session: Session, /, image: str, command: tuple[str, ...], *, detach: bool, sig_proxy: bool, **given: Any
-) -> None:
+def run(session: Session, /, image: str, command: tuple[str, ...], *, detach: bool, sig_proxy: bool, **given: Any) -> None:
     """Run a command in a new container; the exit code is the command's."""
     try:
         identity = _create(session, image, command, given, detached=detach)

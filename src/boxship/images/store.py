@@ -208,7 +208,7 @@ class Images:
             blob = self._blobs.get(diff_id)
             if blob is None:
                 raise
-            return decompressed(self.content.open(blob.descriptor.digest))
+            return decompressed(self.content.open(blob.descriptor.digest), owned=True)
 
     def compress_layer(self, diff_id: str) -> Descriptor:
         """The compressed blob of a layer, made where there is none yet: gzip, the same bytes each time.

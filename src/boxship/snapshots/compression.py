@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol, cast
 
@@ -20,6 +19,9 @@ _ZSTD_WINDOW = 1 << 27
 
 _STEPS = {"gzip": 1 << 16, "zstd": 1 << 12, "bzip2": 1 << 16, "xz": 1 << 16}
 """How many compressed bytes are taken at a time."""
+
+_ISAL_ERROR = cast(type[Exception], isal_zlib.error)
+"""isal's own: an `Exception` of no other kind, whatever its stubs say."""
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -115,13 +117,14 @@ class Decompressor:
                 else:
                     yield self._engine.decompress(data)
                 data = self._engine.unused_data if self._engine.eof else b""
-        except (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError) as error:
+        except (_ISAL_ERROR, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError) as error:
             raise Invalid(f"broken {self._kind} stream: {error}") from error
 
 
 class _Reader(io.RawIOBase):
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: BinaryIO, *, owned: bool) -> None:
         self._source = source
+        self._owned = owned
         self._decompressor = Decompressor()
         self._pieces: Iterator[bytes] = iter(())
         self._pending = memoryview(b"")
@@ -129,6 +132,11 @@ class _Reader(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        if self._owned:
+            self._source.close()
+        super().close()
 
     def readinto(self, buffer: object) -> int:
         target = memoryview(cast(bytearray, buffer)).cast("B")
@@ -147,9 +155,12 @@ class _Reader(io.RawIOBase):
         return count
 
 
-def decompressed(stream: BinaryIO) -> BinaryIO:
-    """A reader of what `stream` holds, whatever its compression. Reading raises `Invalid` for a broken one."""
-    return cast(BinaryIO, io.BufferedReader(_Reader(stream), _CHUNK))
+def decompressed(stream: BinaryIO, *, owned: bool = False) -> BinaryIO:
+    """A reader of what `stream` holds, whatever its compression. Reading raises `Invalid` for a broken one.
+
+    A stream that is `owned` is closed with the reader.
+    """
+    return cast(BinaryIO, io.BufferedReader(_Reader(stream, owned=owned), _CHUNK))
 
 
 class Compressor(Protocol):
