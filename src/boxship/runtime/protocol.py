@@ -199,7 +199,10 @@ def _send(connection: socket.socket, text: bytes, descriptors: tuple[int, ...]) 
 
 
 def receive(connection: socket.socket) -> tuple[Message, list[int]] | None:
-    """Receive one message; None at the end of the connection. Raises `OSError` (`BlockingIOError` where none waits)."""
+    """Receive one message; None at the end of the connection.
+
+    Raises `OSError` (`BlockingIOError` where none waits), `ValueError` or `TypeError` for what is no message.
+    """
     text, ancillary, _, _ = connection.recvmsg(PACKET_LIMIT + 1, socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, data in ancillary:
@@ -208,10 +211,18 @@ def receive(connection: socket.socket) -> tuple[Message, list[int]] | None:
     received = list(descriptors)
     if not text:
         return None
-    if text == b"\0":
-        memory = received.pop()
-        with open(memory, "rb") as file:
-            file.seek(0)
-            text = file.read()
-    message: Message = json.loads(text)
+    try:
+        if text == b"\0":
+            if not received:
+                raise ValueError("a message in a memfd came without it")
+            with open(received.pop(), "rb") as file:
+                file.seek(0)
+                text = file.read()
+        message = json.loads(text)
+        if not isinstance(message, dict):
+            raise TypeError("a message is an object")
+    except (ValueError, TypeError):
+        for descriptor in received:
+            os.close(descriptor)
+        raise
     return message, received

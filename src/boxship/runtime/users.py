@@ -26,9 +26,9 @@ def resolve(user: str, additional: Sequence[str], passwd: Iterable[str], group: 
     users = [fields for line in passwd if len(fields := line.rstrip("\n").split(":")) >= 6]
     groups = [fields for line in group if len(fields := line.rstrip("\n").split(":")) >= 4]
     entry = _find(user_part or "0", users)
-    if entry is not None and entry[2].isdigit() and entry[3].isdigit():
+    if entry is not None and _is_number(entry[2]) and _is_number(entry[3]):
         uid, gid, home, name = int(entry[2]), int(entry[3]), entry[5] or "/", entry[0]
-    elif (user_part or "0").isdigit():
+    elif _is_number(user_part or "0"):
         uid, gid, home, name = _number(user_part or "0"), 0, "/", ""
     else:
         raise StartFailure("user", f"unable to find user {user_part}: no matching entries in passwd file")
@@ -36,7 +36,7 @@ def resolve(user: str, additional: Sequence[str], passwd: Iterable[str], group: 
     if group_part:
         gid = _group_id(group_part, groups)
     elif name:
-        supplementary = [int(g[2]) for g in groups if name in g[3].split(",") and g[2].isdigit()]
+        supplementary = [int(g[2]) for g in groups if name in g[3].split(",") and _is_number(g[2])]
     for extra in additional:
         supplementary.append(_group_id(extra, groups))
     ordered = tuple(dict.fromkeys([gid, *supplementary]))
@@ -45,18 +45,22 @@ def resolve(user: str, additional: Sequence[str], passwd: Iterable[str], group: 
 
 def _find(name: str, entries: list[list[str]]) -> list[str] | None:
     by_name = next((entry for entry in entries if entry[0] == name), None)
-    if by_name is not None or not name.isdigit():
+    if by_name is not None or not _is_number(name):
         return by_name
     return next((entry for entry in entries if entry[2] == name), None)
 
 
 def _group_id(name: str, groups: list[list[str]]) -> int:
     entry = _find(name, groups)
-    if entry is not None and entry[2].isdigit():
+    if entry is not None and _is_number(entry[2]):
         return int(entry[2])
-    if name.isdigit():
+    if _is_number(name):
         return _number(name)
     raise StartFailure("user", f"unable to find group {name}: no matching entries in group file")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _number(text: str) -> int:

@@ -49,7 +49,7 @@ class CgroupsV2:
         limit, swap = memory.get("limit"), memory.get("swap")
         if limit:
             write(directory / "memory.max", limit if limit > 0 else "max")
-        if swap:
+        if swap and (directory / "memory.swap.max").exists():  # absent without swap accounting
             # OCI counts memory and swap together, the kernel swap alone
             write(directory / "memory.swap.max", "max" if swap < 0 else max(0, swap - max(0, limit or 0)))
         if memory.get("reservation"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -34,13 +35,14 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What the child gets from the keeper: `stdio` is None where the process has a terminal."""
+    """What the child gets from the keeper: `stdio` is None where the process has a terminal; `files` is RLIMIT_NOFILE."""
 
     channel: socket.socket
     joins: list[str]
     stdio: tuple[int, int, int] | None
     seccomp: bytes | None
     staging: str
+    files: tuple[int, int]
 
 
 def become_container(spec: Spec, root: Spec, wiring: Wiring, netns: int | None, *, init: bool) -> NoReturn:
@@ -110,6 +112,7 @@ def _prepare(wiring: Wiring, process: Spec) -> None:
     if process.get("oomScoreAdj") is not None:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(process["oomScoreAdj"]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, wiring.files)
     set_limits(process.get("rlimits") or [])
 
 
@@ -176,7 +179,9 @@ def _enter_directory(path: str) -> None:
             os.makedirs(path, 0o755, exist_ok=True)
             os.chdir(path)
     except OSError as error:
-        raise StartFailure("workdir", f"chdir to cwd ({path!r}) set in config.json failed: {describe(error)}") from error
+        raise StartFailure(
+            "workdir", f"chdir to cwd ({path!r}) set in config.json failed: {describe(error)}", error.errno or 0
+        ) from error
 
 
 def _candidates(program: str, environment: dict[str, str]) -> list[str]:

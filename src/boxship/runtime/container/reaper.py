@@ -24,7 +24,9 @@ def split(channel: socket.socket) -> None:
             pass  # stdin is no terminal
         signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         return
+    # not the channel alone: this process is a fork of the keeper, and never execs to be rid of what that has open
     channel.close()
+    p.close_from(0)
     p.prctl(p.PR_SET_DUMPABLE, 0)
     _reap(child)
 
@@ -33,7 +35,6 @@ def _reap(child: int) -> None:
     name = b"boxship-init\0"
     with open("/proc/self/comm", "wb") as file:
         file.write(name[:-1])
-    os.closerange(0, 3)
     while True:
         number = signal.sigwait(signal.valid_signals())
         if number != signal.SIGCHLD:

@@ -33,7 +33,7 @@ class Held:
         self.pidfd = -1
         self.code = -1
         self.ended_at = 0
-        self.failed = False
+        self.failure: Message | None = None
         self._loop = loop
         self._ended = ended
         self._channel: socket.socket | None = None
@@ -59,23 +59,22 @@ class Held:
                 return
             except OSError:
                 data = b""
-            if data[:1] == b"T":
+            if data[:1] == b"T" and ancillary:
                 terminal = array.array("i")
                 terminal.frombytes(ancillary[0][2])
                 self.stdio.connect_terminal(terminal[0], stdin=self._wants_stdin)
             elif data[:1] == b"E":
-                self.failed = True
-                self._conclude(json.loads(data[1:]))
-                return
+                # told once the child has gone, so that whoever hears of it can try again at once
+                self.failure = json.loads(data[1:])
             elif not data:
-                self._conclude({"pid": self.pid})
-                return
-
-    def _conclude(self, outcome: Message) -> None:
-        assert self._channel is not None
-        self._loop.forget(self._channel.fileno())
-        self._channel.close()
+                break
+        self._loop.forget(channel.fileno())
+        channel.close()
         self._channel = None
+        if self.failure is None:
+            self._tell({"pid": self.pid})
+
+    def _tell(self, outcome: Message) -> None:
         if self._outcome is not None:
             report, self._outcome = self._outcome, None
             report(outcome)
@@ -100,6 +99,8 @@ class Held:
         self.pidfd = -1
         self.stdio.drain()
         self._ended(self)
+        if self.failure is not None:
+            self._tell(self.failure)
 
     def signal(self, number: int) -> None:
         """Send a signal; a process that has ended is no error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from json.encoder import encode_basestring
@@ -19,6 +20,7 @@ class LogWriter:
         self._log = log
         self._descriptor = os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._descriptor).st_size
+        self._torn = False
         self._partial: dict[str, bytes] = {}
         attributes = ",".join(f"{encode_basestring(k)}:{encode_basestring(v)}" for k, v in (log.attributes or {}).items())
         self._attributes = f',"attrs":{{{attributes}}}' if attributes else ""
@@ -54,34 +56,56 @@ class LogWriter:
                 entries.append(_entry(line[:LINE_LIMIT], "", tail))
                 line = line[LINE_LIMIT:]  # noqa: PLW2901
             entries.append(_entry(line, end, tail))
-        text = "".join(entries).encode("utf-8", "replace")
-        if self._log.max_size and self._size + len(text) > self._log.max_size and self._size:
-            self._rotate()
-        self._size += len(text)
+        limit = self._log.max_size
+        if not limit or self._size + sum(map(len, entries)) <= limit:
+            self._append(b"".join(entries))
+            return
+        start = pending = 0
+        for index, entry in enumerate(entries):
+            if self._size + pending + len(entry) > limit and self._size + pending:
+                self._append(b"".join(entries[start:index]))
+                self._rotate()
+                start, pending = index, 0
+            pending += len(entry)
+        self._append(b"".join(entries[start:]))
+
+    def _append(self, text: bytes) -> None:
+        if self._torn and text:
+            text = b"\n" + text  # behind an entry that a full disk cut off
         try:
             while text:
-                text = text[os.write(self._descriptor, text) :]
+                written = os.write(self._descriptor, text)
+                self._size += written
+                text = text[written:]
+                self._torn = bool(text)
         except OSError:
             return  # a full disk must not stop the container: its output is lost to the log alone
 
     def _rotate(self) -> None:
+        """Begin a new file; where that fails, the old one goes on: the container must not suffer from it."""
         path, kept = self._log.path, self._log.max_files
-        if kept <= 1:
-            os.ftruncate(self._descriptor, 0)
-        else:
-            for number in range(kept - 1, 0, -1):
-                older = f"{path}.{number - 1}" if number > 1 else path
-                try:
-                    os.replace(older, f"{path}.{number}")
-                except FileNotFoundError:
-                    continue
-            os.close(self._descriptor)
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self._size = 0
+        fresh = -1
+        try:
+            if kept <= 1:
+                os.ftruncate(self._descriptor, 0)
+            else:
+                fresh = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+                for number in range(kept - 1, 0, -1):
+                    older = f"{path}.{number - 1}" if number > 1 else path
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(older, f"{path}.{number}")
+                os.replace(f"{path}.new", path)
+                self._descriptor, fresh = fresh, self._descriptor
+        except OSError:
+            return
+        finally:
+            if fresh >= 0:
+                os.close(fresh)
+        self._size, self._torn = 0, False
 
 
-def _entry(line: bytes, end: str, tail: str) -> str:
-    return f'{{"log":{encode_basestring(line.decode("utf-8", "replace") + end)}{tail}'
+def _entry(line: bytes, end: str, tail: str) -> bytes:
+    return f'{{"log":{encode_basestring(line.decode("utf-8", "replace") + end)}{tail}'.encode("utf-8", "replace")
 
 
 def timestamp() -> str:

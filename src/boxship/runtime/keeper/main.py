@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 import struct
@@ -64,6 +65,7 @@ class Keeper:
         os.rename(temporary, self._path)
         self._loop.watch(self._listener.fileno(), lambda _: self._accept())
         self._ending = False
+        self._files = _raise_file_limit()
         self._operations: dict[str, Callable[[Message, Descriptors, Callable[..., None]], None]] = {
             "start": self._start,
             "exec": self._exec,
@@ -92,7 +94,10 @@ class Keeper:
             os.unlink(self._path)
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return  # whoever it was has gone
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._connections.add(connection)
         self._loop.watch(connection.fileno(), lambda _: self._receive(connection))
@@ -100,8 +105,8 @@ class Keeper:
     def _receive(self, connection: socket.socket) -> None:
         try:
             received = protocol.receive(connection)
-        except OSError:
-            received = None
+        except (OSError, ValueError, TypeError):
+            received = None  # gone, or beyond understanding
         if received is None:
             self._loop.forget(connection.fileno())
             self._connections.discard(connection)
@@ -122,6 +127,8 @@ class Keeper:
             reply({"stage": "request", "error": str(refused), "errno": 0})
         except OSError as error:
             reply({"stage": "request", "error": describe(error), "errno": error.errno or 0})
+        except Exception as error:  # one bad request must not end what holds every container
+            reply({"stage": "internal", "error": f"{type(error).__name__}: {error}", "errno": 0})
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -154,7 +161,7 @@ class Keeper:
                 become_container(spec, message["root"], wiring, netns, init=message["init"])
 
             self._clone(held, flags, pid_path, child, spec["process"], joins, seccomp, reply, stdin=message["open_stdin"])
-        except (OSError, StartFailure):
+        except BaseException:
             stdio.drain()
             self._drop_cgroup(message["cgroup"])
             raise
@@ -177,9 +184,13 @@ class Keeper:
         def child(wiring: Wiring) -> None:
             join_container(process, pidfd, flags | ns.CLONE_NEWNS, wiring)
 
-        joins = self._cgroups.create(container.cgroup)
         pids = pidfd if "pid" in container.namespaces else None
-        self._clone(held, 0, pids, child, process, joins, seccomp, reply, stdin=message["open_stdin"])
+        try:
+            joins = self._cgroups.create(container.cgroup)
+            self._clone(held, 0, pids, child, process, joins, seccomp, reply, stdin=message["open_stdin"])
+        except BaseException:
+            stdio.drain()
+            raise
         container.execs[message["exec_id"]] = held
 
     def _clone(
@@ -187,37 +198,49 @@ class Keeper:
         joins: list[str], seccomp: bytes | None, reply: Callable[..., None], *, stdin: bool,
     ) -> None:  # fmt: skip
         """Clone a child that runs `child`; with `pids` it is born into that pid namespace."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        pipes: list[int] = []
+        mine: list[int] = []  # the keeper's ends, as long as nothing has taken them over
+        childs: list[int] = []
         stdio: tuple[int, int, int] | None = None
-        if not process.get("terminal"):
-            out_read, out_write = os.pipe2(os.O_CLOEXEC)
-            err_read, err_write = os.pipe2(os.O_CLOEXEC)
-            in_read, in_write = os.pipe2(os.O_CLOEXEC) if stdin else (self._null, -1)
-            stdio = (in_read, out_write, err_write)
-            pipes = [descriptor for descriptor in (in_read, out_write, err_write) if descriptor != self._null]
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            if not process.get("terminal"):
+                (out_read, out_write), (err_read, err_write) = _pipe(mine, childs), _pipe(mine, childs)
+                in_write, in_read = _pipe(childs, mine)[::-1] if stdin else (-1, self._null)
+                stdio = (in_read, out_write, err_write)
+            pid, pidfd = self._clone_into(
+                flags, pids, ours, lambda: child(Wiring(theirs, joins, stdio, seccomp, self._staging, self._files))
+            )
+        except BaseException:
+            for descriptor in mine:
+                os.close(descriptor)
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            for descriptor in childs:
+                os.close(descriptor)
+        held.cloned(pid, pidfd, ours, reply, stdin=stdin)
+        if stdio is not None:
+            held.stdio.connect(in_write, out_read, err_read)
+
+    def _clone_into(self, flags: int, pids: int | str | None, ours: socket.socket, child: Callable[[], None]) -> tuple[int, int]:
         born = None
         if isinstance(pids, str):
             pids = born = os.open(pids, os.O_RDONLY | os.O_CLOEXEC)
-        if pids is not None:
-            ns.enter(pids, ns.CLONE_NEWPID)
         try:
+            if pids is not None:
+                ns.enter(pids, ns.CLONE_NEWPID)
             pid, pidfd = p.clone(flags)
             if pid == 0:
                 ours.close()
-                child(Wiring(theirs, joins, stdio, seccomp, self._staging))
+                child()
                 os._exit(1)
         finally:
             if pids is not None:
                 ns.enter(self._own_pids, ns.CLONE_NEWPID)
             if born is not None:
                 os.close(born)
-        theirs.close()
-        for descriptor in pipes:
-            os.close(descriptor)
-        held.cloned(pid, pidfd, ours, reply, stdin=stdin)
-        if stdio is not None:
-            held.stdio.connect(in_write, out_read, err_read)
+        return pid, pidfd
 
     def _prepare_cgroup(self, path: str, resources: Message) -> list[str]:
         try:
@@ -226,6 +249,9 @@ class Keeper:
         except OSError as error:
             self._drop_cgroup(path)
             raise StartFailure("cgroup", f"setting the control group up: {describe(error)}", error.errno or 0) from error
+        except BaseException:
+            self._drop_cgroup(path)
+            raise
         return joins
 
     def _drop_cgroup(self, path: str) -> None:
@@ -246,7 +272,7 @@ class Keeper:
         if not container.own_pids:
             container.kill_rest(self._cgroups.processes(container.cgroup))
         oom_killed = self._cgroups.oom_kills(container.cgroup) > 0
-        if not held.failed:
+        if held.failure is None:
             self._report(held, oom_killed=oom_killed)
         self._drop_cgroup(container.cgroup)
 
@@ -254,7 +280,7 @@ class Keeper:
         container = self._containers.get(held.container)
         if container is not None:
             container.execs.pop(held.exec_id, None)
-        if not held.failed:
+        if held.failure is None:
             self._report(held, oom_killed=False)
 
     def _report(self, held: Held, *, oom_killed: bool) -> None:
@@ -361,6 +387,22 @@ def _clone_flags(spec: Message) -> tuple[int, str | None]:
         elif not path and kind != "cgroup":
             flags |= JOINED[kind]
     return flags | ns.CLONE_NEWNS, pid_path
+
+
+def _pipe(readers: list[int], writers: list[int]) -> tuple[int, int]:
+    """A pipe whose ends are noted where they belong."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    readers.append(read)
+    writers.append(write)
+    return read, write
+
+
+def _raise_file_limit() -> tuple[int, int]:
+    """Every container takes a handful of descriptors: allow as many as may be. What the limit was is for the containers."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    return before
 
 
 def _read_program(descriptor: int) -> bytes:
