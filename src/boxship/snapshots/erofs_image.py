@@ -35,7 +35,7 @@ _HOLE: Final = 0xFFFFFFFF
 _TAR_DEVICE: Final = 1
 _MAX_INDEX: Final = 1 << 20
 """The most chunks of one file; beyond it, the parts of a sparse file are copied in larger chunks."""
-_COPY_LIMIT: Final = 1 << 30
+_COPY_LIMIT: Final = 1 << 27
 """The most bytes of one layer that are copied because they cannot be pointed to."""
 _INDEX_LIMIT: Final = 1 << 23
 """The most chunks of one layer."""
@@ -150,16 +150,18 @@ class _Image:
         first = 0
         for number in touched:
             start = number * size
-            data = bytearray(min(size, node.size - start))
-            self._copied += len(data)
+            length = min(size, node.size - start)
+            self._copied += length
             if self._copied > _COPY_LIMIT:
                 raise Invalid("layer has too much data in sparse files whose parts are not on block boundaries")
+            data = bytearray(length)
             while node.extents[first][0] + node.extents[first][2] <= start:
                 first += 1
-            for offset, position, length in node.extents[first:]:
-                if offset >= start + len(data):
+            for index in range(first, len(node.extents)):
+                offset, position, extent = node.extents[index]
+                if offset >= start + length:
                     break
-                begin, end = max(offset, start), min(offset + length, start + len(data))
+                begin, end = max(offset, start), min(offset + extent, start + length)
                 data[begin - start : end - start] = self._read_tar(position + begin - offset, end - begin)
             chunks[number] = (0, self._append(bytes(data)))
         return _Layout(bits, chunks)
