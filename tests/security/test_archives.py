@@ -163,9 +163,7 @@ def test_reading_out_follows_no_link_out_of_the_root(root: int, outside: Path) -
 # --- openat2 ---
 
 
-@pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../../../etc/passwd", "a/../../../etc/passwd", "abs/passwd", "up/etc/passwd"]
-)
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../../etc/passwd", "a/../../../etc/passwd", "abs/passwd", "up/etc/passwd"])
 def test_every_path_resolves_in_the_root(root: int, path: str) -> None:
     os.mkdir("a", dir_fd=root)
     os.mkdir("etc", dir_fd=root)
@@ -304,5 +302,4 @@ def test_a_compressed_bomb_goes_by_in_pieces(kind: str) -> None:
         largest = max(largest, len(piece))
     assert decompressor.finish() == b""
     assert total == size
-    assert largest <= 128 << 20    fields = {"major": "1", "minor": "0", "name": name, "realsize": str(real)}
-    made.pax_headers = {f"GNU.sparse.{key}": value for key, value in fields.items()}
+    assert largest <= 128 << 20
