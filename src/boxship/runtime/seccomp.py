@@ -18,7 +18,7 @@ from boxship.errors import Invalid, Unsupported
 Profile = dict[str, Any]
 
 _DEFAULT: Final = Path(__file__).parent / "seccomp-default.json"
-_CACHE_VERSION: Final = "1"
+_CACHE_VERSION: Final = "2"
 
 _ACTIONS: Final = {
     "SCMP_ACT_KILL": 0x00000000,
@@ -74,13 +74,12 @@ class Seccomp:
         program = self._programs.get(key)
         if program is None:
             path = self._cache / f"{key}.bpf"
-            if path.exists():
-                program = path.read_bytes()
-            else:
+            program = _cached(path)
+            if program is None:
                 program = self._compile(_parse(profile), frozenset(held))
                 self._cache.mkdir(parents=True, exist_ok=True)
                 temporary = path.with_suffix(f".{os.getpid()}")
-                temporary.write_bytes(program)
+                temporary.write_bytes(hashlib.sha256(program).digest() + program)
                 temporary.rename(path)
             self._programs[key] = program
         return program
@@ -150,6 +149,15 @@ class Seccomp:
                 library.seccomp_rule_add_array(context, ctypes.c_uint32(action), number, len(group), array)
 
 
+def _cached(path: Path) -> bytes | None:
+    """A program compiled before; None where there is none, or a crash has cut it off: no container may go unfiltered."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return data[32:] if len(data) > 32 and hashlib.sha256(data[32:]).digest() == data[:32] else None
+
+
 def _parse(text: bytes) -> Profile:
     try:
         profile: Profile = json.loads(text)
@@ -159,8 +167,11 @@ def _parse(text: bytes) -> Profile:
             for argument in rule.get("args") or []:
                 if argument["op"] not in _OPERATORS or not 0 <= argument["index"] <= 5:
                     raise KeyError(argument["op"])
-            if not rule.get("names") and not rule.get("name"):
-                raise KeyError("names")
+                if not all(isinstance(value, int) for value in (argument["value"], argument.get("valueTwo", 0))):
+                    raise TypeError("the values of a comparison are numbers")
+            names = rule.get("names") or [rule["name"]]
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError("names are strings")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Invalid(f"Decoding seccomp profile failed: {error}") from error
     return profile
