@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from boxship.errors import Conflict, Invalid
@@ -36,6 +38,9 @@ class AddressPool:
         if self._range == self.subnet and self.subnet.num_addresses > 2:
             self._first += 1
             self._last -= 1 if self.subnet.version == 4 else 0
+        if self.subnet.version == 4 and self.subnet.num_addresses > 2:
+            # a range may reach to either end of its subnet
+            self._taken |= {self.subnet.network_address, self.subnet.broadcast_address}
         self._next = self._first
 
     def take(self, requested: str = "") -> Address:

@@ -17,7 +17,15 @@ from boxship.network.links import Address
 
 ADDRESS = "127.0.0.11"
 TTL_SECONDS = 600
-_FORWARD_SECONDS = 4.0
+PORT = 53
+"""Where other name servers listen."""
+
+FORWARD_SECONDS = 4.0
+"""How long one of them is waited for."""
+
+_PLAIN_LIMIT = 512
+"""The largest answer in a datagram, in bytes, to whoever does not say otherwise (RFC 1035, section 4.2.1)."""
+
 
 Lookup = Callable[[str], list[Address] | None]
 """The addresses of a name; None where the name is not ours to answer."""
@@ -63,7 +71,7 @@ class Resolver:
             with contextlib.suppress(OSError):
                 self._sockets[0].sendto(answer, sender)
 
-        self._spawn(self._reply(data, reply, self._forward_datagram))
+        self._spawn(self._reply(data, reply, self._forward_datagram, datagram=True))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -71,9 +79,10 @@ class Resolver:
         task.add_done_callback(self._tasks.discard)
 
     async def _reply(
-        self, data: bytes, reply: Callable[[bytes], None], forward: Callable[[bytes], Awaitable[bytes | None]]
-    ) -> None:
-        answer = self.answer(data)
+        self, data: bytes, reply: Callable[[bytes], None], forward: Callable[[bytes], Awaitable[bytes | None]],
+        *, datagram: bool = False,
+    ) -> None:  # fmt: skip
+        answer = self.answer(data, datagram=datagram)
         if answer is None:
             answer = await forward(data) or failure(data)
         if answer:
@@ -94,8 +103,11 @@ class Resolver:
         finally:
             writer.close()
 
-    def answer(self, data: bytes) -> bytes | None:
-        """The answer to a query about our own names; None for one to be forwarded, empty for no query at all."""
+    def answer(self, data: bytes, *, datagram: bool = False) -> bytes | None:
+        """The answer to a query about our own names; None for one to be forwarded, empty for no query at all.
+
+        One too long for its datagram is cut to nothing and marked so: whoever asks comes back by stream.
+        """
         import dns.exception
         import dns.flags
         import dns.message
@@ -113,6 +125,16 @@ class Resolver:
         question = query.question[0]
         name = question.name.to_text(omit_final_dot=True).lower()
         response = dns.message.make_response(query, recursion_available=True)
+        limit = (max(_PLAIN_LIMIT, query.payload) if query.edns >= 0 else _PLAIN_LIMIT) if datagram else 65535
+
+        def written() -> bytes:
+            try:
+                return response.to_wire(max_size=limit)
+            except dns.exception.TooBig:
+                response.answer.clear()
+                response.flags |= dns.flags.TC
+                return response.to_wire(max_size=limit)
+
         if question.rdtype == dns.rdatatype.PTR:
             try:
                 found = self._reverse(ipaddress.ip_address(dns.reversename.to_address(question.name)))
@@ -121,7 +143,7 @@ class Resolver:
             if found is None:
                 return None
             response.answer.append(dns.rrset.from_text(question.name, TTL_SECONDS, "IN", "PTR", f"{found}."))
-            return response.to_wire()
+            return written()
         addresses = self._lookup(name)
         if addresses is None:
             return (
@@ -134,7 +156,7 @@ class Resolver:
         if fitting and version is not None:
             kind = "A" if version == 4 else "AAAA"
             response.answer.append(dns.rrset.from_text(question.name, TTL_SECONDS, "IN", kind, *fitting))
-        return response.to_wire()
+        return written()
 
     async def _forward_datagram(self, data: bytes) -> bytes | None:
         loop = asyncio.get_running_loop()
@@ -142,8 +164,8 @@ class Resolver:
             family = socket.AF_INET6 if ":" in upstream else socket.AF_INET
             with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as far:
                 try:
-                    async with asyncio.timeout(_FORWARD_SECONDS):
-                        await loop.sock_connect(far, (upstream, 53))
+                    async with asyncio.timeout(FORWARD_SECONDS):
+                        await loop.sock_connect(far, (upstream, PORT))
                         await loop.sock_sendall(far, data)
                         while True:
                             answer = await loop.sock_recv(far, 65535)
@@ -156,8 +178,8 @@ class Resolver:
     async def _forward_stream(self, data: bytes) -> bytes | None:
         for upstream in self._upstreams:
             try:
-                async with asyncio.timeout(_FORWARD_SECONDS):
-                    reader, writer = await asyncio.open_connection(upstream, 53)
+                async with asyncio.timeout(FORWARD_SECONDS):
+                    reader, writer = await asyncio.open_connection(upstream, PORT)
                     try:
                         writer.write(struct.pack(">H", len(data)) + data)
                         length = struct.unpack(">H", await reader.readexactly(2))[0]

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+from typing import cast
 
 from boxship.errors import Conflict, Unavailable, Unsupported
 from boxship.network.firewall import Firewall
@@ -186,8 +187,8 @@ class _DatagramRelay(asyncio.DatagramProtocol):
         self._timers: dict[tuple[str, int], asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # the loop's own transports are of this kind, but not of this class before Python 3.12
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         loop = asyncio.get_running_loop()
