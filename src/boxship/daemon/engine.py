@@ -82,6 +82,7 @@ class Engine:
         executor = ContainerExecutor(self.containers, settings.exec_root / "build")
         self.builder = Builder(self.images, executor, self._pull_base, self.database, root / "build")
         self.images.protected = lambda: self.repositories.kept() | self.builder.kept()
+        self.repositories.unused = lambda digests: self.images.collect([], list(digests))
         self._facts = EngineFacts(_identity(root), str(root), reason)
         self.reload(settings)
         services = Services(
@@ -89,7 +90,8 @@ class Engine:
             self.volumes, self.builder, self.events, self.database,
         )  # fmt: skip
         self.server = Server(EngineAPI(services).handle)
-        self.registry = Server(RegistryAPI(self.repositories).handle)
+        self._registry_api = RegistryAPI(self.repositories)
+        self.registry = Server(self._registry_api.handle)
         self.lost: Callable[[], None] = lambda: None
 
     async def _pull_base(
@@ -130,6 +132,7 @@ class Engine:
                     await self.containers.stop_all()
         await self.server.close()
         await self.registry.close()
+        self._registry_api.close()
         await self.containers.close()
         await self.registries.close()
         running = any(container.state.running for container in self.containers.all())

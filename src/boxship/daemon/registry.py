@@ -42,13 +42,15 @@ async def _serve(root: Path, address: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     database = Database(root / "state.db")
-    server = Server(RegistryAPI(Repositories(ContentStore(root / "content"), database)).handle)
+    api = RegistryAPI(Repositories(ContentStore(root / "content"), database))
+    server = Server(api.handle)
     try:
         port = await listen_registry(server, address)
         print(f"serving a registry on {address.rpartition(':')[0]}:{port} from {root}", file=sys.stderr, flush=True)
         await stopping.wait()
     finally:
         await server.close()
+        api.close()
         database.close()
 
 

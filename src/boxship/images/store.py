@@ -359,6 +359,7 @@ class Images:
         used = {layer for record in self._records.all.values() for layer in record.layers}
         protected = self.protected()
         kept = {record.manifest.digest for record in self._records.all.values() if record.manifest} | protected
+        kept |= {blob.descriptor.digest for layer in used if (blob := self._blobs.get(layer)) is not None}
         for layer in layers:
             if layer not in used and layer not in protected and layer not in self._pinned:
                 self.snapshotter.remove_layer(layer)

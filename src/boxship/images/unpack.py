@@ -54,6 +54,10 @@ class Unpacker:
         self._ingest.commit()
         self._writer.commit(self._diff_id)
 
+    def abandon(self) -> None:
+        """Forget what has come, where going on from it is of no use."""
+        self._ingest.abort()
+
     def remember(self) -> None:
         """Note that the layer came as this blob. Apart from `commit`, which may run on any thread."""
         self._images.remember_blob(self._diff_id, self._descriptor)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
-from collections.abc import AsyncIterator
 
-import httpx
-
-from boxship.errors import BoxshipError, Conflict, Denied, NotFound, Unavailable
+from boxship.errors import Conflict, NotFound, Unavailable
 from boxship.images.model import Image
 from boxship.images.store import Images
 from boxship.oci import media_types
@@ -19,14 +14,21 @@ from boxship.oci.reference import Reference
 from boxship.registry.model import Credentials, Progress
 from boxship.registry.pull import all_or_none
 from boxship.registry.registries import Registries
-from boxship.registry.session import ATTEMPTS, Session, pause, raise_for
+from boxship.registry.session import Session
+from boxship.registry.threads import begin, settled
+from boxship.registry.upload import Uploads
 
-_CHUNK = 1 << 20
-_REPORT_SECONDS = 0.1
+_SOURCES = 3
+"""How many other repositories are asked for a layer before it is sent."""
+
 _OCI_TYPES = {
     media_types.DOCKER_LAYER: media_types.OCI_LAYER,
     media_types.DOCKER_LAYER_GZIP: media_types.OCI_LAYER_GZIP,
     media_types.DOCKER_LAYER_ZSTD: media_types.OCI_LAYER_ZSTD,
+}
+_DOCKER_TYPES = {
+    media_types.OCI_LAYER: media_types.DOCKER_LAYER,
+    media_types.OCI_LAYER_GZIP: media_types.DOCKER_LAYER_GZIP,
 }
 
 
@@ -39,18 +41,12 @@ async def push(
     names = [tag for image in images.all() for tag in image.tags if tag.name == reference.name]
     if reference.tag is not None:
         names = [name for name in names if name.tag == reference.tag]
-        if not names:
-            raise NotFound(f"tag does not exist: {reference.familiar}")
     if not names:
         raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
     progress({"status": f"The push refers to repository [{reference.name}]"})
-    endpoint = registries.endpoints(reference.registry)[-1]
-    session = await registries.session(endpoint, credentials)
+    session = await registries.session(await registries.main_endpoint(reference.registry), credentials)
     for name in sorted(names, key=str):
-        try:
-            await _Push(registries, images, session, name, progress).run(images.get(str(name)))
-        except Denied as error:
-            raise Denied(f"denied: requested access to the resource is denied: {error.message}") from error
+        await _Push(registries, images, session, name, progress).run(images.get(str(name)))
 
 
 class _Push:
@@ -59,76 +55,81 @@ class _Push:
     def __init__(
         self, registries: Registries, images: Images, session: Session, reference: Reference, progress: Progress
     ) -> None:
-        self._registries = registries
+        self._limit = registries.uploads
         self._images = images
         self._session = session
         self._reference = reference
         self._repository = reference.repository
-        self._scope = f"repository:{reference.repository}:pull,push"
+        self._uploads = Uploads(images.content, session, reference.repository)
         self._progress = progress
 
     async def run(self, image: Image) -> None:
         for diff_id in image.layers:
             self._tell(diff_id, "Preparing")
         with self._images.pinned() as pin:
-            for diff_id in image.layers:
-                pin(diff_id)
+            for digest in (image.id, *image.layers):
+                pin(digest)
             raw, descriptor, layers = await self._describe(image)
-            await all_or_none(self._layer(image, d, layer) for d, layer in zip(image.layers, layers, strict=True))
+            for layer in layers:
+                pin(layer.digest)
+            # a layer that the image has twice is sent once
+            unique = {layer.digest: (diff_id, layer) for diff_id, layer in zip(image.layers, layers, strict=True)}
+            await all_or_none(self._layer(diff_id, layer) for diff_id, layer in unique.values())
             config = Descriptor(media_types.DOCKER_CONFIG, image.id, len(image.raw))
-            if not await self._exists(config):
-                await self._upload(config, image.id, None)
-        response = await self._session.request(
-            "PUT", f"/v2/{self._repository}/manifests/{self._reference.tag}", scope=self._scope,
-            headers={"Content-Type": descriptor.media_type}, body=raw,
-        )  # fmt: skip
-        stated = response.headers.get("Docker-Content-Digest", descriptor.digest)
-        if stated != descriptor.digest:
-            raise Unavailable(f"the registry took the manifest {descriptor.digest} as {stated}")
-        self._images.content.put(raw)
+            if not await self._uploads.exists(config):
+                await self._uploads.send(config, None)
+            await self._put_manifest(raw, descriptor)
         self._images.record_digest(image, self._reference, descriptor)
         tag = self._reference.tag
         self._progress({"status": f"{tag}: digest: {descriptor.digest} size: {len(raw)}"})
         self._progress({"progressDetail": {}, "aux": {"Tag": tag, "Digest": descriptor.digest, "Size": len(raw)}})
 
+    async def _put_manifest(self, raw: bytes, descriptor: Descriptor) -> None:
+        answer = await self._session.request(
+            "PUT", f"/v2/{self._repository}/manifests/{self._reference.tag}", scope=self._uploads.scope,
+            headers={"Content-Type": descriptor.media_type}, body=raw,
+        )  # fmt: skip
+        stated = answer.headers.get("Docker-Content-Digest", descriptor.digest)
+        if stated != descriptor.digest:
+            raise Unavailable(f"the registry took the manifest {descriptor.digest} as {stated}")
+
     async def _describe(self, image: Image) -> tuple[bytes, Descriptor, list[Descriptor]]:
-        """The manifest to send: the one the image came with wherever its blobs are at hand."""
+        """The manifest to send: the one the image came with wherever its blobs are at hand, here or there."""
         content = self._images.content
         if image.manifest is not None and image.manifest.digest in content:
             raw = content.read(image.manifest.digest)
             manifest = parse_manifest(raw, image.manifest.media_type)
             if isinstance(manifest, Manifest):
-                at_hand = [layer.digest in content for layer in manifest.layers]
-                if all(at_hand) or all(await all_or_none(self._exists(layer) for layer in manifest.layers)):
+                missing = [layer for layer in manifest.layers if layer.digest not in content]
+                if all(await all_or_none(self._uploads.exists(layer) for layer in missing)):
                     return raw, image.manifest, manifest.layers
-        layers = [await asyncio.to_thread(self._images.compress_layer, diff_id) for diff_id in image.layers]
-        for diff_id, layer in zip(image.layers, layers, strict=True):
-            self._images.remember_blob(diff_id, layer)
-        raw, media_type = _manifest(image, layers)
+        layers = [await self._compressed(diff_id) for diff_id in image.layers]
+        raw, media_type = make_manifest(image, layers)
         return raw, Descriptor(media_type, Digest.of(raw), len(raw)), layers
 
-    def _tell(self, diff_id: str, status: str, current: int = 0, total: int = 0) -> None:
-        detail: dict[str, object] = {"current": current, "total": total} if total else {}
-        self._progress({"status": status, "progressDetail": detail, "id": diff_id.partition(":")[2][:12]})
+    async def _compressed(self, diff_id: str) -> Descriptor:
+        layer = await settled(begin(self._images.compress_layer, diff_id))
+        self._images.remember_blob(diff_id, layer)
+        return layer
 
-    async def _exists(self, blob: Descriptor) -> bool:
-        response = await self._session.request(
-            "HEAD", f"/v2/{self._repository}/blobs/{blob.digest}", scope=self._scope, check=False
-        )
-        if response.status_code in (401, 403):
-            raise_for(response)
-        return response.status_code == 200
+    def _tell(self, diff_id: str, status: str, detail: dict[str, object] | None = None) -> None:
+        self._progress({"status": status, "progressDetail": detail or {}, "id": diff_id.partition(":")[2][:12]})
 
-    async def _layer(self, image: Image, diff_id: str, layer: Descriptor) -> None:
-        async with self._registries.uploads:
-            if await self._exists(layer):
+    async def _layer(self, diff_id: str, layer: Descriptor) -> None:
+        def report(sent: int) -> None:
+            self._tell(diff_id, "Pushing", {"current": sent, "total": layer.size})
+
+        if self._limit.locked():
+            self._tell(diff_id, "Waiting")
+        async with self._limit:
+            if await self._uploads.exists(layer):
                 self._tell(diff_id, "Layer already exists")
                 return
-            for source in self._elsewhere(diff_id):
-                if await self._mount(layer, source):
-                    self._tell(diff_id, f"Mounted from {source}")
-                    return
-            await self._upload(layer, layer.digest, diff_id)
+            source, location = await self._uploads.mount(layer, self._elsewhere(diff_id))
+            if source is not None:
+                self._tell(diff_id, f"Mounted from {source}")
+                return
+            await self._uploads.send(layer, report, location)
             self._tell(diff_id, "Pushed")
 
     def _elsewhere(self, diff_id: str) -> list[str]:
@@ -140,60 +141,17 @@ class _Push:
             for reference in image.digests
             if reference.registry == self._reference.registry and reference.repository != self._repository
         }
-        return list(found)[:3]
-
-    async def _mount(self, layer: Descriptor, source: str) -> bool:
-        """Ask the registry to take a blob over from another repository (distribution-spec, "Mounting a blob")."""
-        scope = f"{self._scope} repository:{source}:pull"
-        try:
-            response = await self._session.request(
-                "POST", f"/v2/{self._repository}/blobs/uploads/", scope=scope,
-                params={"mount": layer.digest, "from": source}, check=False,
-            )  # fmt: skip
-        except BoxshipError:
-            return False
-        if response.status_code == 202:  # it began an upload instead: not needed
-            await self._session.request("DELETE", response.headers["Location"], scope=self._scope, check=False)
-        return response.status_code == 201
-
-    async def _upload(self, blob: Descriptor, digest: str, diff_id: str | None) -> None:
-        attempt = 0
-        while True:
-            try:
-                await self._send(blob, digest, diff_id)
-                return
-            except Unavailable:
-                attempt += 1
-                if attempt >= ATTEMPTS:
-                    raise
-            await pause(attempt - 1)
-
-    async def _send(self, blob: Descriptor, digest: str, diff_id: str | None) -> None:
-        """Upload in one piece (distribution-spec, "POST then PUT")."""
-        begun = await self._session.request("POST", f"/v2/{self._repository}/blobs/uploads/", scope=self._scope)
-        location = httpx.URL(self._session.base).join(begun.headers["Location"]).copy_merge_params({"digest": digest})
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
-        async with self._session.stream(
-            "PUT", str(location), scope=self._scope, headers=headers, body=self._content(blob, diff_id)
-        ) as response:
-            if response.status_code == 401:
-                raise Unavailable("the registry's token has expired")
-            raise_for(response)
-
-    async def _content(self, blob: Descriptor, diff_id: str | None) -> AsyncIterator[bytes]:
-        sent, reported = 0, 0.0
-        with self._images.content.open(blob.digest) as file:
-            while chunk := await asyncio.to_thread(file.read, _CHUNK):
-                yield chunk
-                sent += len(chunk)
-                if diff_id is not None and time.monotonic() - reported >= _REPORT_SECONDS:
-                    reported = time.monotonic()
-                    self._tell(diff_id, "Pushing", sent, blob.size)
+        return list(found)[:_SOURCES]
 
 
-def _manifest(image: Image, layers: list[Descriptor]) -> tuple[bytes, str]:
-    """A manifest for an image made here: Docker's, which every registry takes, unless a layer needs OCI's."""
-    oci = any(layer.media_type not in (media_types.DOCKER_LAYER_GZIP, media_types.DOCKER_LAYER) for layer in layers)
+def make_manifest(image: Image, layers: list[Descriptor]) -> tuple[bytes, str]:
+    """A manifest for an image that came without one, and its media type: Docker's, unless a layer needs OCI's.
+
+    Docker's, as its configuration is Docker's: health checks, shells and ONBUILD are no part of OCI's, and
+    clients that go by the manifest's type pass them over.
+    """
+    oci = any(_DOCKER_TYPES.get(layer.media_type, layer.media_type) not in _DOCKER_TYPES.values() for layer in layers)
+    types = _OCI_TYPES if oci else _DOCKER_TYPES
     media_type = media_types.OCI_MANIFEST if oci else media_types.DOCKER_MANIFEST
     config_type = media_types.OCI_CONFIG if oci else media_types.DOCKER_CONFIG
     document = {
@@ -201,11 +159,7 @@ def _manifest(image: Image, layers: list[Descriptor]) -> tuple[bytes, str]:
         "mediaType": media_type,
         "config": {"mediaType": config_type, "size": len(image.raw), "digest": image.id},
         "layers": [
-            {
-                "mediaType": _OCI_TYPES.get(layer.media_type, layer.media_type) if oci else layer.media_type,
-                "size": layer.size,
-                "digest": layer.digest,
-            }
+            {"mediaType": types.get(layer.media_type, layer.media_type), "size": layer.size, "digest": layer.digest}
             for layer in layers
         ],
     }
