@@ -97,14 +97,16 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-_LASTING = (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL, httpx.ProxyError)
+_LASTING = (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.ProxyError)
 
 
 def unreachable(method: str, url: httpx.URL, error: Exception) -> Unavailable:
     """A connection that failed; `Passing` where another attempt may do better."""
     host = url.netloc.decode("ascii", "replace")
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     text = str(error) or type(error).__name__
-    lasting = isinstance(error, _LASTING)
+    lasting = not isinstance(error, httpx.HTTPError) or isinstance(error, _LASTING)
     if isinstance(error, httpx.ConnectTimeout):
         text = f"dial tcp {host}: i/o timeout"
     elif isinstance(error, httpx.ConnectError):
@@ -117,6 +119,8 @@ def unreachable(method: str, url: httpx.URL, error: Exception) -> Unavailable:
             text = f"dial tcp {host}: connect: connection refused"
     elif isinstance(error, httpx.ReadTimeout):
         text = "net/http: timeout awaiting response"
+    elif isinstance(error, (httpx.ReadError, httpx.WriteError)) and not str(error):
+        text = "connection reset by peer"
     elif isinstance(error, httpx.RemoteProtocolError) and "without sending" in text:
         text = "EOF"
     kind = Unavailable if lasting else Passing

@@ -126,12 +126,14 @@ class Session:
     async def _sent(self, request: httpx.Request, *, follow: bool) -> AsyncIterator[httpx.Response]:
         try:
             response = await self._client.send(request, stream=True, follow_redirects=follow)
-            try:
-                yield response
-            finally:
-                await response.aclose()
+        except (*_TROUBLE, ValueError, ExceptionGroup) as error:  # the latter for addresses that no socket takes
+            raise unreachable(request.method, request.url, error) from error
+        try:
+            yield response
         except _TROUBLE as error:
             raise unreachable(request.method, request.url, error) from error
+        finally:
+            await response.aclose()
 
     async def _send(self, method: str, url: httpx.URL, **options: Any) -> Answer:
         """Ask anybody, without credentials of ours."""
@@ -144,7 +146,9 @@ class Session:
         try:
             url = self._base.join(target)
         except httpx.InvalidURL:
-            raise Unavailable(f"the registry names an address that is not sound: {target[:200]!r}") from None
+            url = httpx.URL("")
+        if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65535:
+            raise Unavailable(f"the registry names an address that is not sound: {target[:200]!r}")
         if url.scheme == "http" and self._base.scheme == "https" and url.host == self._base.host and url.port is None:
             # it stands behind something that speaks TLS for it, and does not know
             url = url.copy_with(scheme="https", port=self._base.port)

@@ -64,4 +64,8 @@ class Behind:
     async def _wait(self) -> None:
         running, self._running = self._running, None
         if running is not None:
-            await settled(running)
+            try:
+                await settled(running)
+            finally:
+                if running.exception() is not None:
+                    self._batch.clear()  # what follows must not be taken for what has failed
