@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from pathlib import Path
 
 import h11
@@ -106,6 +107,13 @@ class Server:
         finally:
             self._connections.discard(task)
             writer.close()
+
+
+def _reason(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
 
 
 class _Connection:
@@ -204,7 +212,7 @@ class _Connection:
     async def body(self) -> AsyncIterator[bytes]:
         while not self._body_read:
             if self._h11.they_are_waiting_for_100_continue:
-                self._write(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])))
+                self._write(self._h11.send(h11.InformationalResponse(status_code=100, reason=_reason(100), headers=[])))
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
@@ -250,10 +258,15 @@ class _Connection:
         if self._h11.they_are_waiting_for_100_continue:
             headers.append(("Connection", "close"))  # a client that waits to be asked may send its body still, or not
         body = response.body
+
+        def opening() -> bytes:
+            made = h11.Response(status_code=response.status, reason=_reason(response.status), headers=headers)
+            return self._h11.send(made) or b""
+
         if isinstance(body, bytes):
             if response.status >= 200 and response.status not in (204, 304) and "Content-Length" not in response.headers:
                 headers.append(("Content-Length", str(len(body))))
-            parts = [self._h11.send(h11.Response(status_code=response.status, headers=headers)) or b""]
+            parts = [opening()]
             if body and not head and response.status not in (204, 304):
                 parts.append(self._h11.send(h11.Data(data=body)) or b"")
             parts.append(self._h11.send(h11.EndOfMessage()) or b"")
@@ -261,13 +274,13 @@ class _Connection:
             await self._writer.drain()
         elif isinstance(body, FileRange):
             headers.append(("Content-Length", str(body.size)))
-            self._write(self._h11.send(h11.Response(status_code=response.status, headers=headers)))
+            self._write(opening())
             if not head and body.size:
                 await self._send_file(body)
             self._write(self._h11.send(h11.EndOfMessage()))
             await self._writer.drain()
         else:
-            self._write(self._h11.send(h11.Response(status_code=response.status, headers=headers)))
+            self._write(opening())
             await self._writer.drain()
             if not head:
                 await self._send_stream(body)

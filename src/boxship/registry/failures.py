@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def explain(answer: Answer) -> str:
             return ": ".join(part for part in (code, message) if part)[:_TEXT_LIMIT]
         if answer.status == 401 and document.get("details"):
             return f"unauthorized: {document['details']}"[:_TEXT_LIMIT]
-    return f"received unexpected HTTP status: {answer.status} {answer.reason}"[:_TEXT_LIMIT]
+    return f"received unexpected HTTP status: {answer.status} {answer.reason}".rstrip()[:_TEXT_LIMIT]
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -106,6 +107,8 @@ def unreachable(method: str, url: httpx.URL, error: Exception) -> Unavailable:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     text = str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLError):
+        text = f"tls: {(error.reason or text).lower().replace('_', ' ')}"
     lasting = not isinstance(error, httpx.HTTPError) or isinstance(error, _LASTING)
     if isinstance(error, httpx.ConnectTimeout):
         text = f"dial tcp {host}: i/o timeout"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +24,7 @@ ATTEMPTS = 5
 FIRST_DELAY = 0.3
 _LONGEST_DELAY = 30.0
 _ERROR_LIMIT = 64 << 10
-_TROUBLE = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
+_TROUBLE = (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError)
 
 Body = bytes | Callable[[], AsyncIterator[bytes]] | None
 """What a request carries: bytes, or what makes a stream of them, anew for each attempt."""
@@ -114,19 +115,19 @@ class Session:
             async with self._sent(request, follow=method in ("GET", "HEAD")) as response:
                 retry = response.status_code == 401 and own and used is None and _same_origin(response.url, self._base)
                 if retry:
-                    await read_answer(response)  # the connection can be used again then
                     used = proof.get("Authorization", "")
                     self._authentication.learn(response.headers.get_list("WWW-Authenticate"))
                     retry = self._authentication.renew(scope, used)
                 if not retry:
                     yield response
                     return
+                await read_answer(response)  # the connection can be used again then
 
     @asynccontextmanager
     async def _sent(self, request: httpx.Request, *, follow: bool) -> AsyncIterator[httpx.Response]:
         try:
             response = await self._client.send(request, stream=True, follow_redirects=follow)
-        except (*_TROUBLE, ValueError, ExceptionGroup) as error:  # the latter for addresses that no socket takes
+        except (*_TROUBLE, ValueError, ExceptionGroup) as error:  # the last two for addresses that no socket takes
             raise unreachable(request.method, request.url, error) from error
         try:
             yield response
@@ -168,4 +169,5 @@ async def read_answer(response: httpx.Response, limit: int = _ERROR_LIMIT) -> An
             if response.status_code >= 400:
                 break
             raise Invalid(f"{response.url} answers with more than the limit of {limit} bytes")
-    return Answer(response.status_code, response.reason_phrase, response.headers, bytes(content[:limit]), response.url)
+    reason = response.reason_phrase or httpx.codes.get_reason_phrase(response.status_code)
+    return Answer(response.status_code, reason, response.headers, bytes(content[:limit]), response.url)
