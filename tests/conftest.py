@@ -18,6 +18,7 @@ import re
 import struct
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,6 +30,9 @@ from boxship.syscalls.netlink import NETLINK_NETFILTER, Message, Netlink, attrib
 
 _GRACE_SECONDS = 3.0
 """How long the kernel may take to let go of what has ended."""
+
+_SPARES = 6
+"""How many ports a daemon keeps ready on its bridge."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GET_TABLE = 10 << 8 | 1
@@ -86,13 +90,31 @@ def _links(strangers: set[str]) -> frozenset[str]:
     if strangers:
         # whose a user-defined bridge is cannot be told from here
         mine = {name for name in mine if not _stands_on(name, strangers)}
-    return frozenset(mine)
+    return frozenset(_without_spares(mine))
+
+
+def _without_spares(links: set[str]) -> set[str]:
+    """The ports of a daemon's own bridge come and go, as it keeps some ready: only what is beyond those counts."""
+    found, ports = set(), Counter[str]()
+    for name in links:
+        bridge = _master(name)
+        if bridge.startswith("boxship"):
+            ports[bridge] += 1
+        else:
+            found.add(name)
+    return found | {f"{bridge} port {number}" for bridge, count in ports.items() for number in range(_SPARES, count)}
+
+
+def _master(link: str) -> str:
+    try:
+        return os.path.basename(os.readlink(f"/sys/class/net/{link}/master"))
+    except OSError:
+        return ""
 
 
 def _stands_on(link: str, strangers: set[str]) -> bool:
-    try:
-        master = os.path.basename(os.readlink(f"/sys/class/net/{link}/master"))
-    except OSError:
+    master = _master(link)
+    if not master:
         return link.startswith(("br-", "veth"))
     return master in strangers or master.startswith("br-")
 

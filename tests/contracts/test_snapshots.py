@@ -158,9 +158,7 @@ def test_whiteouts_hide_what_is_below_alone(snapshotter: OverlaySnapshotter, lis
 
 
 @pytest.mark.parametrize("marker_first", [True, False])
-def test_an_opaque_directory_hides_all_that_is_below_it(
-    snapshotter: OverlaySnapshotter, marker_first: bool, listing: Look
-) -> None:
+def test_an_opaque_directory_hides_all_that_is_below_it(snapshotter: OverlaySnapshotter, marker_first: bool, listing: Look) -> None:
     lower = lay(snapshotter, tar_of(("dir", None), ("dir/old", b"1"), ("dir/sub", None), ("dir/sub/old", b"2")))
     entries: list[tuple[str, Any]] = [("dir", None), ("dir/new", b"3")]
     entries.insert(1 if marker_first else 2, ("dir/.wh..wh..opq", b""))

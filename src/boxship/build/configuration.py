@@ -42,9 +42,7 @@ def pairs(instruction: Instruction, lookup: Lookup, escape: str) -> list[tuple[s
     for word in words:
         name, separator, value = word.partition("=")
         if not separator:
-            raise ParseError(
-                instruction.line, f"Syntax error - can't find = in {word!r}. Must be of the form: name=value"
-            )
+            raise ParseError(instruction.line, f"Syntax error - can't find = in {word!r}. Must be of the form: name=value")
         if not name:
             raise ParseError(instruction.line, f"{instruction.name} names can not be blank")
         found.append((expand(name, lookup, escape), expand(value, lookup, escape)))

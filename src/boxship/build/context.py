@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from boxship.build.files import Tree
-from boxship.oci.ignore import Patterns
 from boxship.errors import Invalid, NotFound, from_os_error
+from boxship.oci.ignore import Patterns
 from boxship.snapshots.archive import apply_tar
 from boxship.snapshots.compression import decompressed
 from boxship.snapshots.streaming import fed

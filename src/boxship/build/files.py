@@ -13,8 +13,8 @@ import stat
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-from boxship.oci.ignore import translate
 from boxship.errors import Invalid, from_os_error
+from boxship.oci.ignore import translate
 from boxship.snapshots.archive import make_directories
 from boxship.syscalls.files import open_in_root
 from boxship.syscalls.removal import remove_tree
@@ -95,9 +95,7 @@ class Tree:
             self._add(total, self.root, path, path, name, status)
         return total.hexdigest()
 
-    def _add(
-        self, total: hashlib._Hash, parent: int, name: str, path: str, shown: str, status: os.stat_result
-    ) -> None:
+    def _add(self, total: hashlib._Hash, parent: int, name: str, path: str, shown: str, status: os.stat_result) -> None:
         uid, gid = self.owner or (status.st_uid, status.st_gid)
         total.update(f"{shown}\0{status.st_mode:o}\0{uid}:{gid}\0{status.st_rdev}\0".encode("utf-8", "surrogateescape"))
         if stat.S_ISLNK(status.st_mode):
@@ -188,9 +186,7 @@ def _copy_children(source: Tree, directory: int, path: str, target: Target, into
             _copy_entry(source, directory, name, status, target, into)
 
 
-def _copy_directory(
-    source: Tree, parent: int, name: str, path: str, status: os.stat_result, target: Target, into: int
-) -> None:
+def _copy_directory(source: Tree, parent: int, name: str, path: str, status: os.stat_result, target: Target, into: int) -> None:
     try:
         existing = os.stat(name, dir_fd=into, follow_symlinks=False)
     except FileNotFoundError:

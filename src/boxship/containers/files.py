@@ -30,6 +30,7 @@ from boxship.snapshots.contract import Change
 from boxship.snapshots.streaming import fed, piped
 from boxship.syscalls.files import open_in_root
 
+
 @dataclass(frozen=True, slots=True)
 class PathStat:
     """What `docker cp` wants to know of a path; the mode as Go's `os.FileMode` numbers it."""

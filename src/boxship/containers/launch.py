@@ -138,9 +138,7 @@ class Launcher:
                     shutil.copyfile(other / name, directory / name)
             return
         base = resolvers.read(Path("/etc/resolv.conf"))
-        (directory / "resolv.conf").write_text(
-            environment.resolv_conf(host, base, embedded=embedded, host_network=mode == "host")
-        )
+        (directory / "resolv.conf").write_text(environment.resolv_conf(host, base, embedded=embedded, host_network=mode == "host"))
         (directory / "hostname").write_text(container.config.hostname + "\n")
         if mode == "host" and not host.extra_hosts and Path("/etc/hosts").exists():
             shutil.copyfile("/etc/hosts", directory / "hosts")

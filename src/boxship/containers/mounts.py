@@ -93,9 +93,7 @@ def _bind(text: str, volumes: Volumes) -> MountPoint:
         return MountPoint("bind", destination, os.path.normpath(source), mode=mode, read_write=writable,
                           propagation=propagation or "rprivate", options=["create"])  # fmt: skip
     volume = volumes.create(source)
-    return MountPoint(
-        "volume", destination, str(volumes.path(volume.name)), volume.name, "local", mode or "z", writable, copy=copy
-    )
+    return MountPoint("volume", destination, str(volumes.path(volume.name)), volume.name, "local", mode or "z", writable, copy=copy)
 
 
 def _mount(mount: Mount, volumes: Volumes) -> MountPoint:

@@ -27,9 +27,7 @@ def after_exit(
     wanted = {
         "always": not stopped_by_user,
         "unless-stopped": not stopped_by_user,
-        "on-failure": code != 0
-        and not stopped_by_user
-        and (policy.maximum_retry_count == 0 or count < policy.maximum_retry_count),
+        "on-failure": code != 0 and not stopped_by_user and (policy.maximum_retry_count == 0 or count < policy.maximum_retry_count),
     }.get(policy.name, False)
     if not wanted:
         return Decision(False)

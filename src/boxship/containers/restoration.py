@@ -47,7 +47,7 @@ async def restore(containers: Containers) -> None:
     for identity in running:
         if identity not in known:
             await containers.keeper.ask(Signal(identity, signal.SIGKILL))
-    for key in containers.snapshotter.keys():
+    for key in containers.snapshotter.keys():  # noqa: SIM118
         if key not in known and len(key) == 64:
             containers.snapshotter.remove(key)
     for directory in containers.root.iterdir():

@@ -116,9 +116,7 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, Path]:
     document = read_file(path, required=file is not None)
     both = sorted(set(given) & set(document))
     if both:
-        names = ", ".join(
-            f"{name.replace('_', '-')}: (from flag: {given[name]}, from file: {document[name]})" for name in both
-        )
+        names = ", ".join(f"{name.replace('_', '-')}: (from flag: {given[name]}, from file: {document[name]})" for name in both)
         raise Invalid(
             f"unable to configure the daemon with file {path}: the following directives are specified both as a flag"
             f" and in the configuration file: {names}"

@@ -71,10 +71,11 @@ class Engine:
         )
         self.volumes = Volumes(root / "volumes", self.database, self.events)
         instance = settings.instance
+        self._cgroup_parent = settings.cgroup_parent or (f"/boxship-{instance}" if instance else "/boxship")
         self.containers = Containers(
             data_root=root, images=self.images, snapshotter=self.snapshotter, networks=self.networks, volumes=self.volumes,
             keeper=self.keeper, database=self.database, events=self.events, seccomp=Seccomp(root / "seccomp"),
-            cgroup_parent=settings.cgroup_parent or (f"/boxship-{instance}" if instance else "/boxship"),
+            cgroup_parent=self._cgroup_parent,
             default_log=settings.log_driver, no_new_privileges=settings.no_new_privileges,
         )  # fmt: skip
         execs = Execs(self.containers)
@@ -95,7 +96,11 @@ class Engine:
         self.lost: Callable[[], None] = lambda: None
 
     async def _pull_base(
-        self, reference: Reference, platform: Platform | None, credentials: Mapping[str, Any], emit: Callable[[dict[str, object]], None]
+        self,
+        reference: Reference,
+        platform: Platform | None,
+        credentials: Mapping[str, Any],
+        emit: Callable[[dict[str, object]], None],
     ) -> Image:
         own = credentials.get(_HUB if reference.registry == "docker.io" else reference.registry) or {}
         known = Credentials(
@@ -141,6 +146,8 @@ class Engine:
             with contextlib.suppress(BoxshipError, TimeoutError):
                 async with asyncio.timeout(2):
                     await self.keeper.ask(Shutdown())
+            if not self.settings.cgroup_parent:
+                self.containers.cgroups.delete(self._cgroup_parent)
         self.keeper.close()
         if not running:
             self.snapshotter.close()

@@ -63,9 +63,7 @@ def _payload(base: int, offset: int, length: int, register: int = _R0) -> Expres
 
 
 def _compare(value: bytes, *, equal: bool = True) -> Expression:
-    return _expression(
-        "cmp", attribute(1, _be(_R0)), attribute(2, _be(0 if equal else 1)), nested(3, attribute(1, value))
-    )
+    return _expression("cmp", attribute(1, _be(_R0)), attribute(2, _be(0 if equal else 1)), nested(3, attribute(1, value)))
 
 
 def _in_set(name: str, *, inverted: bool = False) -> Expression:
@@ -271,9 +269,7 @@ class Firewall:
     def _message(self, kind: int, family: _Family, flags: int, body: bytes) -> Message:
         return Message(_SUBSYSTEM << 8 | kind, flags, struct.pack(">BBH", family.number, 0, 0) + body)
 
-    def _set(
-        self, family: _Family, name: str, kind: int, length: int, number: int, *, flags: int = 0, data: int = 0
-    ) -> Message:
+    def _set(self, family: _Family, name: str, kind: int, length: int, number: int, *, flags: int = 0, data: int = 0) -> Message:
         body = text(1, self._name) + text(2, name) + attribute(3, _be(flags)) + attribute(4, _be(kind))
         body += attribute(5, _be(length)) + attribute(10, _be(number))
         if data:

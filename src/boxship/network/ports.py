@@ -52,9 +52,7 @@ class Ports:
         self._next = first + (start - first + 1) % span
         return [first + (start - first + step) % span for step in range(256)]
 
-    async def _publish_at(
-        self, request: PortRequest, hosts: list[str], port: int, ipv4: str, ipv6: str
-    ) -> list[PublishedPort]:
+    async def _publish_at(self, request: PortRequest, hosts: list[str], port: int, ipv4: str, ipv6: str) -> list[PublishedPort]:
         made: list[PublishedPort] = []
         try:
             for host in hosts:
@@ -85,8 +83,7 @@ class Ports:
             del self._held[key]
             if error.errno == errno.EADDRINUSE:
                 raise Conflict(
-                    f"failed to bind host port for {where}:{target[0]}:{target[1]}/{port.protocol}:"
-                    " address already in use"
+                    f"failed to bind host port for {where}:{target[0]}:{target[1]}/{port.protocol}: address already in use"
                 ) from error
             raise Unavailable(f"cannot publish on {where}: {(error.strerror or '').lower()}") from error
 
@@ -131,9 +128,7 @@ class _Relay:
                 self._server = await asyncio.start_server(self._serve, sock=listener, backlog=128)
             else:
                 loop = asyncio.get_running_loop()
-                self._transport, _ = await loop.create_datagram_endpoint(
-                    lambda: _DatagramRelay(self._target), sock=listener
-                )
+                self._transport, _ = await loop.create_datagram_endpoint(lambda: _DatagramRelay(self._target), sock=listener)
         except BaseException:
             listener.close()
             raise

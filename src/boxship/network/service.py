@@ -217,8 +217,7 @@ class Networks:
         if 6 in versions and not ipv6:
             raise Invalid(f"network {name} has an IPv6 subnet, but IPv6 is not enabled", hint="add --ipv6")
         pools = [
-            Pool(str(parse_subnet(p.subnet)), p.gateway or str(AddressPool(p).gateway), p.ip_range, p.auxiliary)
-            for p in pools
+            Pool(str(parse_subnet(p.subnet)), p.gateway or str(AddressPool(p).gateway), p.ip_range, p.auxiliary) for p in pools
         ]
         identity = secrets.token_hex(32)
         network = Network(
@@ -338,9 +337,7 @@ class Networks:
         dns_ports = resolver.ports if resolver is not None else []
         self._sandboxes.put(
             attachment.container,
-            SandboxRecord(
-                attachment.container, attachment.name, endpoints, ports, dns_ports, upstreams if embedded else []
-            ),
+            SandboxRecord(attachment.container, attachment.name, endpoints, ports, dns_ports, upstreams if embedded else []),
         )
         for endpoint in endpoints:
             self._events.publish(
@@ -358,9 +355,7 @@ class Networks:
         try:
             for name, request in attachment.networks.items():
                 endpoints.append(
-                    self._endpoint(
-                        networks[name], request, f"eth{len(endpoints)}", attachment.container, attachment.name
-                    )
+                    self._endpoint(networks[name], request, f"eth{len(endpoints)}", attachment.container, attachment.name)
                 )
             gateway_of = max(endpoints, key=lambda e: (e.priority, not networks_internal(networks, e)), default=None)
 
@@ -384,9 +379,7 @@ class Networks:
                 self._release(endpoint)
             raise
 
-    def _endpoint(
-        self, network: Network, request: EndpointRequest, interface: str, container: str, name: str
-    ) -> Endpoint:
+    def _endpoint(self, network: Network, request: EndpointRequest, interface: str, container: str, name: str) -> Endpoint:
         """Take addresses on a network."""
         ipv4 = ipv6 = gateway = gateway6 = mac = ""
         taken: list[tuple[AddressPool, str]] = []
@@ -414,11 +407,7 @@ class Networks:
             for pool, text in taken:
                 pool.release(text)
             raise
-        dns_names = (
-            []
-            if network.name == "bridge"
-            else [n for n in dict.fromkeys([name, *request.aliases, container[:12]]) if n]
-        )
+        dns_names = [] if network.name == "bridge" else [n for n in dict.fromkeys([name, *request.aliases, container[:12]]) if n]
         return Endpoint(
             secrets.token_hex(32), network.id, network.name, request.mac or mac, ipv4, ipv6, gateway, gateway6,
             list(request.aliases), dns_names, list(request.links), interface, request.ipv4, request.ipv6,
@@ -444,9 +433,7 @@ class Networks:
                 index = links.list_links(inside)[endpoint.interface].index
                 messages = [links.set_up(index)]
                 messages += [
-                    links.add_address(index, ipaddress.ip_interface(text))
-                    for text in (endpoint.ipv4, endpoint.ipv6)
-                    if text
+                    links.add_address(index, ipaddress.ip_interface(text)) for text in (endpoint.ipv4, endpoint.ipv6) if text
                 ]
                 if default:
                     messages += [
@@ -524,9 +511,7 @@ class Networks:
             ]
             self._sandboxes.put(container, _replace(record, name=name, endpoints=endpoints))
 
-    async def connect(
-        self, container: str, name: str, network: Network, request: EndpointRequest, pid: int
-    ) -> Endpoint:
+    async def connect(self, container: str, name: str, network: Network, request: EndpointRequest, pid: int) -> Endpoint:
         """Plug a running container into a further network; raises `Denied` where it is on it already."""
         record = self._sandboxes.get(container) or SandboxRecord(container, name)
         if any(endpoint.network_id == network.id for endpoint in record.endpoints):

@@ -42,9 +42,7 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
     def parse(cls, text: str) -> Platform:
         """Read `os/arch[/variant]`, `arch` or `os`; raises `Invalid`."""
         parts = text.lower().split("/")
-        if not 1 <= len(parts) <= 3 or not all(
-            part.replace(".", "").replace("_", "").replace("-", "").isalnum() for part in parts
-        ):
+        if not 1 <= len(parts) <= 3 or not all(part.replace(".", "").replace("_", "").replace("-", "").isalnum() for part in parts):
             raise Invalid(f"invalid platform {text!r}", hint="expected os/arch or os/arch/variant, as in linux/amd64")
         if len(parts) == 1:
             if parts[0] in ("linux", "windows", "freebsd", "darwin"):

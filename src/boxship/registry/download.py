@@ -30,9 +30,7 @@ Report = Callable[[str, int], None]
 class Download:
     """A layer on its way from one repository."""
 
-    def __init__(
-        self, images: Images, session: Session, repository: str, layer: Descriptor, diff_id: str, report: Report
-    ) -> None:
+    def __init__(self, images: Images, session: Session, repository: str, layer: Descriptor, diff_id: str, report: Report) -> None:
         self._images = images
         self._session = session
         self._repository = repository

@@ -49,9 +49,7 @@ def _usual_type(manifest: Manifest | Index) -> str:
 async def fetch_document(session: Session, repository: str, descriptor: Descriptor) -> bytes:
     """A small blob, such as a configuration; raises `NotFound`, `Denied`, `Invalid`, `Unavailable`."""
     if descriptor.size > MANIFEST_LIMIT:
-        raise Invalid(
-            f"configuration {descriptor.digest} of {descriptor.size} bytes is larger than the limit of {MANIFEST_LIMIT}"
-        )
+        raise Invalid(f"configuration {descriptor.digest} of {descriptor.size} bytes is larger than the limit of {MANIFEST_LIMIT}")
     answer: Answer = await session.request("GET", f"/v2/{repository}/blobs/{descriptor.digest}", scope=pull_scope(repository))
     if not _is(answer.content, Digest(descriptor.digest)):
         raise Invalid(f"verification failed for digest {descriptor.digest}: the content is {Digest.of(answer.content)}")

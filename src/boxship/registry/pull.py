@@ -90,9 +90,7 @@ async def all_or_none(work: Iterable[Awaitable[T]]) -> list[T]:
 class _Pull:
     """One image on its way from one endpoint."""
 
-    def __init__(
-        self, registries: Registries, images: Images, reference: Reference, session: Session, progress: Progress
-    ) -> None:
+    def __init__(self, registries: Registries, images: Images, reference: Reference, session: Session, progress: Progress) -> None:
         self._registries = registries
         self._images = images
         self._reference = reference

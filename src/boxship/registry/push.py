@@ -52,9 +52,7 @@ async def push(
 class _Push:
     """One image on its way to one repository."""
 
-    def __init__(
-        self, registries: Registries, images: Images, session: Session, reference: Reference, progress: Progress
-    ) -> None:
+    def __init__(self, registries: Registries, images: Images, session: Session, reference: Reference, progress: Progress) -> None:
         self._limit = registries.uploads
         self._images = images
         self._session = session

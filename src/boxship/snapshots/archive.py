@@ -127,9 +127,7 @@ def write_tar(root: int, path: str, out: BinaryIO, *, rename: str | None = None,
     try:
         if follow or name in ("", ".", ".."):
             top = open_in_root(root, path or "/", os.O_PATH)
-            descriptor = (
-                open_in_root(root, path or "/", os.O_RDONLY | os.O_NONBLOCK) if stat.S_ISDIR(os.fstat(top).st_mode) else -1
-            )
+            descriptor = open_in_root(root, path or "/", os.O_RDONLY | os.O_NONBLOCK) if stat.S_ISDIR(os.fstat(top).st_mode) else -1
             os.close(top)
             if descriptor >= 0:
                 with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:

@@ -207,9 +207,7 @@ def test_a_terminal(keeper: Runtime) -> None:
 
 
 def test_the_terminal_is_the_users_own(keeper: Runtime) -> None:
-    _, out, _ = keeper.run(
-        "sh", "-c", "stat -c %u /dev/pts/0; echo > /dev/tty && echo fine", config={"tty": True, "user": "user"}
-    )
+    _, out, _ = keeper.run("sh", "-c", "stat -c %u /dev/pts/0; echo > /dev/tty && echo fine", config={"tty": True, "user": "user"})
     assert b"1000" in out
     assert b"fine" in out
 
@@ -237,9 +235,7 @@ def test_exec_is_in_the_containers_control_group(keeper: Runtime) -> None:
 
 def test_exec_with_a_terminal_and_input(keeper: Runtime) -> None:
     identity, _ = keeper.start(Run(["sleep", "100"]))
-    exec_id, reply = keeper.exec(
-        identity, "sh", stdin=True, process={"terminal": True, "consoleSize": {"height": 10, "width": 20}}
-    )
+    exec_id, reply = keeper.exec(identity, "sh", stdin=True, process={"terminal": True, "consoleSize": {"height": 10, "width": 20}})
     assert reply.error is None
     stream = keeper.attach(identity, exec_id, tty=True)
     stream.send(b"stty size\n")

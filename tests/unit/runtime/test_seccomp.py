@@ -133,9 +133,7 @@ def test_a_profile_of_ones_own(seccomp: Seccomp) -> None:
         ("SCMP_CMP_MASKED_EQ", 0xF0, 0x20, [0x2F, 0x20], [0x3F, 0]),
     ],
 )
-def test_comparisons(
-    seccomp: Seccomp, operator: str, value: int, second: int, let_through: list[int], refused: list[int]
-) -> None:
+def test_comparisons(seccomp: Seccomp, operator: str, value: int, second: int, let_through: list[int], refused: list[int]) -> None:
     rule = {
         "names": ["setns"],
         "action": "SCMP_ACT_ALLOW",

@@ -64,9 +64,7 @@ class EngineAPI:
             version = (int(match[1]), int(match[2]))
             request.path = match[3]
         if version > API_VERSION:
-            raise Invalid(
-                f"client version {text(version)} is too new. Maximum supported API version is {text(API_VERSION)}"
-            )
+            raise Invalid(f"client version {text(version)} is too new. Maximum supported API version is {text(API_VERSION)}")
         if version < MIN_VERSION:
             raise Invalid(
                 f"client version {text(version)} is too old. Minimum supported API version is {text(MIN_VERSION)},"

@@ -38,7 +38,11 @@ async def create(services: Services, request: Request, version: Version) -> Resp
         raise Invalid("config cannot be empty in order to create a container")
     platform = Platform.parse(request.query.get("platform")) if request.query.get("platform") else None
     container = services.containers.create(
-        request.query.get("name"), config, body.host_config or HostConfig(), body.networking_config or NetworkingConfig(), platform
+        request.query.get("name"),
+        config,
+        body.host_config or HostConfig(),
+        body.networking_config or NetworkingConfig(),
+        platform,
     )
     await services.database.committed()
     warnings: list[str] = []
@@ -56,7 +60,11 @@ async def list_(services: Services, request: Request, version: Version) -> Respo
     query = request.query
     limit = query.number("limit", -1) or -1
     everything = query.flag("all") or limit > 0 or any(name in filters for name in ("status", "exited"))
-    found = [c for c in services.containers.all() if (everything or c.state.running or c.state.status == "restarting") and _matches(services, c, filters)]
+    found = [
+        c
+        for c in services.containers.all()
+        if (everything or c.state.running or c.state.status == "restarting") and _matches(services, c, filters)
+    ]
     if limit > 0:
         found = found[:limit]
     documents = []
@@ -84,9 +92,11 @@ def _matches(services: Services, container: Container, filters: Filters) -> bool
         if status not in ("created", "restarting", "running", "removing", "paused", "exited", "dead"):
             raise Invalid(f"invalid filter 'status={status}'")
     health = containers.health(container.id)
-    mounted = {point.name for point in container.mounts} | {point.destination for point in container.mounts} | {
-        point.source for point in container.mounts
-    }
+    mounted = (
+        {point.name for point in container.mounts}
+        | {point.destination for point in container.mounts}
+        | {point.source for point in container.mounts}
+    )
     record = services.networks.sandbox(container.id)
     on = set(container.endpoints) | {container.host.network_mode} | ({e.network_id for e in record.endpoints} if record else set())
     published = {f"{p.host_port}/{p.protocol}" for p in record.ports} if record else set()
@@ -134,9 +144,7 @@ async def start(services: Services, request: Request, version: Version) -> Respo
 
 async def stop(services: Services, request: Request, version: Version) -> Response:
     query = request.query
-    stopped = await services.containers.stop(
-        request.parameters["id"], signal_name=query.get("signal"), seconds=query.number("t")
-    )
+    stopped = await services.containers.stop(request.parameters["id"], signal_name=query.get("signal"), seconds=query.number("t"))
     return Response(204 if stopped else 304)
 
 
@@ -337,13 +345,14 @@ def _stats(container: Container, now: Reading | None, before: Reading | None) ->
         document["pids_stats"] = {"current": group.pids, "limit": group.pids_limit or 18446744073709551615}
         document["blkio_stats"] = {
             name: [{"major": a, "minor": b, "op": operation, "value": value} for a, b, operation, value in entries]
-            for name, entries in (("io_service_bytes_recursive", group.block_bytes), ("io_serviced_recursive", group.block_operations))
+            for name, entries in (
+                ("io_service_bytes_recursive", group.block_bytes),
+                ("io_serviced_recursive", group.block_operations),
+            )
         }
         names = ("rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped")
         if now.networks:
-            document["networks"] = {
-                interface: dict(zip(names, values, strict=True)) for interface, values in now.networks.items()
-            }
+            document["networks"] = {interface: dict(zip(names, values, strict=True)) for interface, values in now.networks.items()}
     return document
 
 

@@ -130,7 +130,9 @@ async def create(services: Services, request: Request, version: Version) -> Resp
 
         async def work(emit: progress.Emit) -> None:
             if reference.tag is None and reference.digest is None and version >= (1, 24) and "tag" in query and not tag:
-                await pull_all(services.registries, services.images, reference, platform=platform, credentials=credentials, progress=emit)
+                await pull_all(
+                    services.registries, services.images, reference, platform=platform, credentials=credentials, progress=emit
+                )
                 return
             wanted = reference.with_default_tag()
             image = await pull(
@@ -143,15 +145,15 @@ async def create(services: Services, request: Request, version: Version) -> Resp
     source = query.get("fromSrc")
     if not source:
         raise Invalid("either fromImage or fromSrc is needed")
-    target = Reference.parse(query.get("repo") + (f":{query.get('tag')}" if query.get("tag") else "")) if query.get("repo") else None
+    target = (
+        Reference.parse(query.get("repo") + (f":{query.get('tag')}" if query.get("tag") else "")) if query.get("repo") else None
+    )
     changes = [line for value in query.all("changes") for line in value.splitlines() if line.strip()]
     if source != "-":
         raise Unsupported("importing from a URL is not supported", hint="fetch it and import from standard input")
 
     async def import_(emit: progress.Emit) -> None:
-        image = await import_tar(
-            services.images, request.stream(), target, changes, query.get("message"), platform
-        )
+        image = await import_tar(services.images, request.stream(), target, changes, query.get("message"), platform)
         await services.database.committed()
         emit({"status": image.id})
 
@@ -208,9 +210,7 @@ def _removed(removed: list[Removed]) -> list[dict[str, str]]:
 
 async def remove(services: Services, request: Request, version: Version) -> Response:
     query = request.query
-    removed = services.images.remove(
-        request.parameters["name"], force=query.flag("force"), prune_parents=not query.flag("noprune")
-    )
+    removed = services.images.remove(request.parameters["name"], force=query.flag("force"), prune_parents=not query.flag("noprune"))
     await services.database.committed()
     return json_response(_removed(removed))
 
@@ -267,7 +267,6 @@ async def login(services: Services, request: Request, version: Version) -> Respo
         raise Invalid("credentials are needed: username and password")
     token = await services.registries.login(credentials)
     return json_response({"IdentityToken": token, "Status": "Login Succeeded"})
-
 
 
 ENDPOINTS = (

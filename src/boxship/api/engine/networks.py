@@ -120,7 +120,9 @@ async def connect(services: Services, request: Request, version: Version) -> Res
     container = services.containers.get(body.container)
     mode = container.host.network_mode
     if mode == "host" or mode.startswith("container:"):
-        raise Denied(f"container sharing network namespace with another container or host cannot be connected to any other network ({mode})")
+        raise Denied(
+            f"container sharing network namespace with another container or host cannot be connected to any other network ({mode})"
+        )
     endpoint = body.endpoint_config or EndpointConfig()
     if network.name in container.endpoints and (not container.state.running or services.networks.sandbox(container.id)):
         raise Denied(f"endpoint with name {container.name} already exists in network {network.name}")

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from boxship.api.engine.filters import rfc3339
-from boxship.containers.model import Container, ExecSession, Health
 from boxship.build.cache import CacheEntry
+from boxship.containers.model import Container, ExecSession, Health
 from boxship.containers.service import Containers
 from boxship.images.model import Image
 from boxship.images.store import Images
@@ -177,7 +177,9 @@ def health(found: Health) -> Document:
     }  # fmt: skip
 
 
-def container(containers: Containers, networks: Networks, found: Container, execs: list[str], size: tuple[int, int] | None) -> Document:
+def container(
+    containers: Containers, networks: Networks, found: Container, execs: list[str], size: tuple[int, int] | None
+) -> Document:
     """`ContainerInspect`."""
     state, record = found.state, networks.sandbox(found.id)
     checked = containers.health(found.id)

@@ -99,9 +99,7 @@ async def relay(client: Stream, descriptor: int, *, stdin: bool, tty: bool, deta
             await asyncio.gather(sending, receiving, return_exceptions=True)
 
 
-async def log_stream(
-    lines: AsyncIterator[LogLine], *, tty: bool, timestamps: bool, details: bool
-) -> AsyncIterator[bytes]:
+async def log_stream(lines: AsyncIterator[LogLine], *, tty: bool, timestamps: bool, details: bool) -> AsyncIterator[bytes]:
     """Log entries as the API sends them: framed, or raw for a terminal's."""
     async for line in lines:
         text = line.text.encode()

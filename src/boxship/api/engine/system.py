@@ -200,9 +200,7 @@ async def disk_usage(services: Services, request: Request, version: Version) -> 
     if not wanted or "image" in wanted:
         shared = images.shared_by()
         document["LayersSize"] = images.disk_usage()
-        document["Images"] = [
-            render.image_summary(images, image, shared, images.containers_of(image)) for image in images.all()
-        ]
+        document["Images"] = [render.image_summary(images, image, shared, images.containers_of(image)) for image in images.all()]
     if not wanted or "container" in wanted:
         found = []
         for container in services.containers.all():
@@ -213,9 +211,7 @@ async def disk_usage(services: Services, request: Request, version: Version) -> 
             )
         document["Containers"] = found
     if not wanted or "volume" in wanted:
-        document["Volumes"] = [
-            await asyncio.to_thread(render.volume, volumes, volume, usage=True) for volume in volumes.all()
-        ]
+        document["Volumes"] = [await asyncio.to_thread(render.volume, volumes, volume, usage=True) for volume in volumes.all()]
     if not wanted or "build-cache" in wanted:
         document["BuildCache"] = [render.cache_entry(images, key, entry) for key, entry in services.builder.entries()]
     return json_response(document)
