@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from boxship.cli.session import Failed, Session, messages, pass_session
+from boxship.cli.verb import command
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CREATED = "1970-01-01T00:00:00Z"
@@ -29,7 +30,7 @@ _ACCOUNTS = (("root", 0, "/root", "/bin/sh"), ("daemon", 1, "/usr/sbin", "/bin/f
              ("www-data", 33, "/var/www", "/bin/false"), ("nobody", 65534, "/home", "/bin/false"))  # fmt: skip
 
 
-@click.command("bootstrap", short_help="Make a base image from this host's packages")
+@command("bootstrap")
 @click.option("--mirror", default="", help="For debian: where debootstrap fetches packages from.")
 @click.option("-t", "--tag", default="", help="Another name for the image.")
 @click.argument("base", metavar="busybox|debian:SUITE")
@@ -50,7 +51,7 @@ def bootstrap(session: Session, base: str, mirror: str, tag: str) -> None:
             _debian(Path(directory), layer, suite, mirror)
             command, created_by = ["bash"], f"debootstrap --variant=minbase {suite}"
         else:
-            raise Failed(f"cannot bootstrap {base!r}: expected busybox, or debian:SUITE such as debian:bookworm", 1)
+            raise Failed(f"cannot bootstrap {base!r}: expected busybox, or debian:SUITE such as debian:bookworm")
         reference = tag or (base if suite else f"{base}:latest")
         archive = _archive(layer, reference, command, created_by)
         response = session.call("POST", "/images/load", query={"quiet": 1}, stream=archive)
@@ -62,7 +63,7 @@ def bootstrap(session: Session, base: str, mirror: str, tag: str) -> None:
 def _busybox(layer: Path) -> None:
     binary = next((path for path in map(Path, ("/bin/busybox", "/usr/bin/busybox")) if path.exists()), None)
     if binary is None or _is_dynamic(binary):
-        raise Failed("a static busybox is needed to make this image: apt-get install busybox-static", 1)
+        raise Failed("a static busybox is needed to make this image: apt-get install busybox-static")
     applets = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout.split()
     with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as tar:
         for path in ("bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "usr", "usr/bin", "usr/sbin", "var",
@@ -107,14 +108,14 @@ def _add(
 def _debian(directory: Path, layer: Path, suite: str, mirror: str) -> None:
     tool = shutil.which("debootstrap")
     if tool is None:
-        raise Failed("debootstrap is needed to make this image: apt-get install debootstrap", 1)
+        raise Failed("debootstrap is needed to make this image: apt-get install debootstrap")
     if os.geteuid() != 0:
-        raise Failed("debootstrap needs root", 1)
+        raise Failed("debootstrap needs root")
     root = directory / "root"
     arguments = [tool, "--variant=minbase", suite, str(root), *([mirror] if mirror else [])]
     done = subprocess.run(arguments, stdout=sys.stderr, stderr=sys.stderr, check=False)
     if done.returncode:
-        raise Failed(f"debootstrap failed with exit code {done.returncode}", 1)
+        raise Failed(f"debootstrap failed with exit code {done.returncode}")
     for path in ("var/cache/apt/archives", "var/lib/apt/lists"):
         for file in (root / path).rglob("*"):
             if file.is_file():

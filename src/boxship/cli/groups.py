@@ -1,53 +1,87 @@
-"""The management commands `container`, `image`, `system` and `builder`: the same verbs, by what they are about."""
+"""The management commands: the same verbs, by what they are about."""
 
 from __future__ import annotations
 
-import click
-
-from boxship.cli import bootstrap, containers, images, system
-from boxship.cli.main import load
+from boxship.cli.main import COMMANDS
+from boxship.cli.verb import Entry, Verbs
 
 _CONTAINER = (
     "attach", "commit", "cp", "create", "diff", "exec", "export", "kill", "logs", "pause", "port", "rename", "restart", "rm",
     "run", "start", "stats", "stop", "top", "unpause", "update", "wait",
 )  # fmt: skip
+_IMAGE = ("build", "history", "import", "load", "pull", "push", "save", "tag")
 
 
-def _inspector(kind: str) -> click.Command:
-    from boxship.cli.inspection import print_found
-    from boxship.cli.session import Session, pass_session
-
-    @click.command("inspect", short_help=f"Show everything about {kind}s")
-    @click.option("-f", "--format", "form", help="A Go template, or json.")
-    @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-    @pass_session
-    def inspect(session: Session, names: tuple[str, ...], form: str | None) -> None:
-        """Show everything that the engine knows."""
-        print_found(session, names, [f"/{kind}s/{{}}/json"], form, kind)
-
-    return inspect
+def _group(name: str, text: str, entries: dict[str, Entry]) -> Verbs:
+    return Verbs(name, dict(sorted(entries.items())), help=text)
 
 
-container = click.Group("container", help="Containers.")
-for _name in _CONTAINER:
-    container.add_command(load(_name), _name)
-container.add_command(load("ps"), "ls")
-container.add_command(_inspector("container"))
-container.add_command(containers.prune)
+container = _group("container", "Containers.", {
+    **{name: COMMANDS[name] for name in _CONTAINER},
+    "inspect": Entry("inspection:inspect_container", "Show everything about containers"),
+    "ls": Entry("ps:ps", "List containers"),
+    "list": Entry("ps:ps", ""),
+    "ps": Entry("ps:ps", ""),
+    "remove": Entry("containers:rm", ""),
+    "prune": Entry("containers:prune", "Remove all stopped containers"),
+})  # fmt: skip
 
-image = click.Group("image", help="Images.")
-for _name in ("build", "history", "import", "load", "pull", "push", "save", "tag"):
-    image.add_command(load(_name), _name)
-image.add_command(images.images, "ls")
-image.add_command(images.rmi, "rm")
-image.add_command(_inspector("image"))
-image.add_command(images.prune)
-image.add_command(bootstrap.bootstrap)
+image = _group("image", "Images.", {
+    **{name: COMMANDS[name] for name in _IMAGE},
+    "bootstrap": Entry("bootstrap:bootstrap", "Make a base image from this host's packages"),
+    "inspect": Entry("inspection:inspect_image", "Show everything about images"),
+    "ls": Entry("images:images", "List images"),
+    "list": Entry("images:images", ""),
+    "prune": Entry("images:prune", "Remove unused images"),
+    "rm": Entry("images:rmi", "Remove images"),
+    "remove": Entry("images:rmi", ""),
+})  # fmt: skip
 
-system_ = click.Group("system", help="The engine.")
-for _command in (system.df, system.events, system.info, system.prune):
-    system_.add_command(_command)
+network = _group("network", "Networks.", {
+    "connect": Entry("networks:connect", "Connect a container to a network"),
+    "create": Entry("networks:create", "Make a network"),
+    "disconnect": Entry("networks:disconnect", "Disconnect a container from a network"),
+    "inspect": Entry("inspection:inspect_network", "Show everything about networks"),
+    "ls": Entry("networks:ls", "List networks"),
+    "list": Entry("networks:ls", ""),
+    "prune": Entry("networks:prune", "Remove all unused networks"),
+    "rm": Entry("networks:rm", "Remove networks"),
+    "remove": Entry("networks:rm", ""),
+})  # fmt: skip
 
-builder = click.Group("builder", help="The build cache.")
-builder.add_command(load("build"), "build")
-builder.add_command(system.builder_prune)
+volume = _group("volume", "Volumes.", {
+    "create": Entry("volumes:create", "Make a volume"),
+    "inspect": Entry("inspection:inspect_volume", "Show everything about volumes"),
+    "ls": Entry("volumes:ls", "List volumes"),
+    "list": Entry("volumes:ls", ""),
+    "prune": Entry("volumes:prune", "Remove unused volumes"),
+    "rm": Entry("volumes:rm", "Remove volumes"),
+    "remove": Entry("volumes:rm", ""),
+    "update": Entry("volumes:update", ""),
+})  # fmt: skip
+
+system = _group("system", "The engine.", {
+    "df": Entry("df:df", "Show what the engine keeps on disk"),
+    "events": COMMANDS["events"],
+    "info": COMMANDS["info"],
+    "prune": Entry("system:prune", "Remove unused data"),
+})  # fmt: skip
+
+builder = _group("builder", "The build cache.", {
+    "build": COMMANDS["build"],
+    "prune": Entry("system:builder_prune", "Remove the build cache"),
+})  # fmt: skip
+
+context = _group("context", "Engines to speak to: the docker command's own contexts.", {
+    "create": Entry("contexts:create", "Make a context"),
+    "export": Entry("contexts:export", ""),
+    "import": Entry("contexts:import_", ""),
+    "inspect": Entry("contexts:inspect", "Show everything about contexts"),
+    "ls": Entry("contexts:ls", "List contexts"),
+    "list": Entry("contexts:ls", ""),
+    "rm": Entry("contexts:rm", "Remove contexts"),
+    "remove": Entry("contexts:rm", ""),
+    "show": Entry("contexts:show", "Print the name of the context in use"),
+    "update": Entry("contexts:update", "Change a context"),
+    "use": Entry("contexts:use", "Set the context to use"),
+})  # fmt: skip

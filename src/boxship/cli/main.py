@@ -2,93 +2,91 @@
 
 from __future__ import annotations
 
-import importlib
+import os
 import sys
+from collections.abc import Sequence
 
 import click
 
 from boxship import __version__
+from boxship.cli.endpoint import Options
 from boxship.cli.session import Session
-from boxship.errors import BoxshipError
+from boxship.cli.verb import Entry, Verbs
+from boxship.errors import BoxshipError, Unsupported
 
-_CONTAINERS, _IMAGES = "boxship.cli.containers", "boxship.cli.images"
-
-COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("boxship.cli.run", "Run a command in a new container"),
-    "create": ("boxship.cli.run", "Make a container without starting it"),
-    "exec": ("boxship.cli.exec", "Run a command in a running container"),
-    "attach": ("boxship.cli.exec", "Join the stdio of a running container"),
-    "start": (_CONTAINERS, "Start containers"),
-    "stop": (_CONTAINERS, "Stop containers"),
-    "restart": (_CONTAINERS, "Restart containers"),
-    "kill": (_CONTAINERS, "Send a signal to containers"),
-    "pause": (_CONTAINERS, "Freeze containers"),
-    "unpause": (_CONTAINERS, "Let frozen containers go on"),
-    "rename": (_CONTAINERS, "Rename a container"),
-    "rm": (_CONTAINERS, "Remove containers"),
-    "wait": (_CONTAINERS, "Wait for containers to end and print their exit codes"),
-    "update": (_CONTAINERS, "Change limits of containers"),
-    "ps": ("boxship.cli.inspection", "List containers"),
-    "logs": ("boxship.cli.inspection", "Show a container's log"),
-    "inspect": ("boxship.cli.inspection", "Show everything about containers, images, networks, volumes"),
-    "top": ("boxship.cli.inspection", "List the processes of a container"),
-    "stats": ("boxship.cli.inspection", "Show what containers use"),
-    "port": ("boxship.cli.inspection", "List a container's published ports"),
-    "diff": ("boxship.cli.files", "List what a container changed in its files"),
-    "cp": ("boxship.cli.files", "Copy files between a container and the host"),
-    "export": ("boxship.cli.files", "Write a container's files as a tar"),
-    "commit": ("boxship.cli.files", "Make an image of a container"),
-    "images": (_IMAGES, "List images"),
-    "pull": (_IMAGES, "Fetch an image from a registry"),
-    "push": (_IMAGES, "Send an image to a registry"),
-    "tag": (_IMAGES, "Give an image another name"),
-    "rmi": (_IMAGES, "Remove images"),
-    "history": (_IMAGES, "Show how an image was made"),
-    "save": (_IMAGES, "Write images as a tar"),
-    "load": (_IMAGES, "Read images from a tar"),
-    "import": (_IMAGES, "Make an image of a root filesystem's tar"),
-    "build": ("boxship.cli.build", "Build an image from a Dockerfile"),
-    "login": ("boxship.cli.registry", "Log in to a registry"),
-    "logout": ("boxship.cli.registry", "Log out of a registry"),
-    "events": ("boxship.cli.system", "Show what happens, as it happens"),
-    "info": ("boxship.cli.system", "Show the engine's state"),
-    "version": ("boxship.cli.system", "Show versions"),
-    "container": ("boxship.cli.groups", "Containers"),
-    "image": ("boxship.cli.groups", "Images"),
-    "network": ("boxship.cli.networks", "Networks"),
-    "volume": ("boxship.cli.volumes", "Volumes"),
-    "system": ("boxship.cli.groups", "The engine"),
-    "builder": ("boxship.cli.groups", "The build cache"),
-    "daemon": ("boxship.cli.daemon", "Run the engine in the foreground, or install it as a service"),
-    "registry": ("boxship.cli.daemon", "Serve a registry"),
+COMMANDS: dict[str, Entry] = {
+    "run": Entry("run:run", "Run a command in a new container"),
+    "create": Entry("run:create", "Make a container without starting it"),
+    "exec": Entry("exec:exec_", "Run a command in a running container"),
+    "attach": Entry("exec:attach", "Join the stdio of a running container"),
+    "start": Entry("containers:start", "Start containers"),
+    "stop": Entry("containers:stop", "Stop containers"),
+    "restart": Entry("containers:restart", "Restart containers"),
+    "kill": Entry("containers:kill", "Send a signal to containers"),
+    "pause": Entry("containers:pause", "Freeze containers"),
+    "unpause": Entry("containers:unpause", "Let frozen containers go on"),
+    "rename": Entry("containers:rename", "Rename a container"),
+    "rm": Entry("containers:rm", "Remove containers"),
+    "wait": Entry("containers:wait", "Wait for containers to end and print their exit codes"),
+    "update": Entry("containers:update", "Change limits of containers"),
+    "ps": Entry("ps:ps", "List containers"),
+    "logs": Entry("inspection:logs", "Show a container's log"),
+    "inspect": Entry("inspection:inspect", "Show everything about containers, images, networks, volumes"),
+    "top": Entry("inspection:top", "List the processes of a container"),
+    "stats": Entry("stats:stats", "Show what containers use"),
+    "port": Entry("inspection:port", "List a container's published ports"),
+    "diff": Entry("files:diff", "List what a container changed in its files"),
+    "cp": Entry("cp:cp", "Copy files between a container and the host"),
+    "export": Entry("files:export", "Write a container's files as a tar"),
+    "commit": Entry("files:commit", "Make an image of a container"),
+    "images": Entry("images:images", "List images"),
+    "pull": Entry("images:pull", "Fetch an image from a registry"),
+    "push": Entry("images:push", "Send an image to a registry"),
+    "tag": Entry("images:tag", "Give an image another name"),
+    "rmi": Entry("images:rmi", "Remove images"),
+    "history": Entry("images:history", "Show how an image was made"),
+    "save": Entry("archives:save", "Write images as a tar"),
+    "load": Entry("archives:load", "Read images from a tar"),
+    "import": Entry("archives:import_", "Make an image of a root filesystem's tar"),
+    "build": Entry("build:build", "Build an image from a Dockerfile"),
+    "login": Entry("registry:login", "Log in to a registry"),
+    "logout": Entry("registry:logout", "Log out of a registry"),
+    "events": Entry("system:events", "Show what happens, as it happens"),
+    "info": Entry("info:info", "Show the engine's state"),
+    "version": Entry("info:version", "Show versions"),
+    "container": Entry("groups:container", "Containers"),
+    "image": Entry("groups:image", "Images"),
+    "network": Entry("groups:network", "Networks"),
+    "volume": Entry("groups:volume", "Volumes"),
+    "system": Entry("groups:system", "The engine"),
+    "builder": Entry("groups:builder", "The build cache"),
+    "context": Entry("groups:context", "Engines to speak to"),
+    "daemon": Entry("daemon:daemon", "Run the engine in the foreground, or install it as a service"),
+    "registry": Entry("daemon:registry", "Serve a registry"),
 }
 
+_NOT_SUPPORTED = (
+    "buildx", "checkpoint", "compose", "config", "manifest", "node", "plugin", "search", "secret", "service", "stack", "swarm",
+    "trust",
+)  # fmt: skip
+"""What the docker command has and we have not."""
 
-def load(name: str) -> click.Command:
-    """The command of that name."""
-    module = importlib.import_module(COMMANDS[name][0])
-    command = getattr(module, {"import": "import_", "exec": "exec_", "system": "system_"}.get(name, name))
-    assert isinstance(command, click.Command)
-    return command
-
-
-class _Lazy(click.Group):
-    """Knows its commands' names and one-line helps without importing them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return load(cmd_name) if cmd_name in COMMANDS else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+_USAGE = 125
+"""The exit code for a wrong option, as the docker command has it."""
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["--help", "-h"]})
+class _Boxship(Verbs):
+    """The command of all commands."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in _NOT_SUPPORTED:
+            raise Unsupported(f"boxship {args[0]} is not supported")
+        return super().resolve_command(ctx, args)
+
+
+@click.command("boxship", cls=_Boxship, entries=COMMANDS, invoke_without_command=True)
 @click.option("-H", "--host", metavar="ADDRESS", help="The engine's socket (default: DOCKER_HOST, or Boxship's own).")
-@click.option("-c", "--context", "context_name", metavar="NAME", help="A context of the docker command to use.")
+@click.option("-c", "--context", metavar="NAME", help="A context of the docker command to use.")
 @click.option("--tls", is_flag=True, help="Use TLS.")
 @click.option("--tlsverify", is_flag=True, help="Use TLS and verify the engine.")
 @click.option("--tlscacert", metavar="FILE", help="The authority that signed the engine's certificate.")
@@ -97,33 +95,64 @@ class _Lazy(click.Group):
 @click.version_option(__version__, "-v", "--version", message="Boxship version %(version)s")
 @click.pass_context
 def cli(
-    ctx: click.Context, host: str | None, context_name: str | None, tls: bool, tlsverify: bool, tlscacert: str | None,
+    ctx: click.Context, host: str | None, context: str | None, tls: bool, tlsverify: bool, tlscacert: str | None,
     tlscert: str | None, tlskey: str | None,
 ) -> None:  # fmt: skip
     """Build, push, pull and run containers."""
-    ctx.obj = Session(host, context_name, tls=tls, tlsverify=tlsverify, files=(tlscacert, tlscert, tlskey))
+    ctx.obj = Session(Options(host, context, tls, tlsverify, tlscacert, tlscert, tlskey))
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:
-    """Run the command line; every failure is one line, and an exit code."""
+    """The console script."""
+    code = run(sys.argv[1:])
     try:
-        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except OSError:
+        code = code or _lost_output()
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line: its exit code. Every failure is one line on stderr."""
+    try:
+        result = cli.main(list(arguments), prog_name="boxship", standalone_mode=False)
     except click.exceptions.Exit as ended:
-        code = ended.exit_code
+        return ended.exit_code
+    except click.UsageError as error:
+        return _say(_one_line(error), 1 if isinstance(error, click.MissingParameter) else _USAGE)
     except click.ClickException as error:
-        error.show()
-        code = 125 if sys.argv[1:2] == ["run"] else error.exit_code
-    except click.Abort:
-        code = 130
+        return _say(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
     except BoxshipError as error:
-        click.echo(f"boxship: {error}", err=True)
-        code = getattr(error, "exit_code", 1)
-    except KeyboardInterrupt:
-        code = 130
+        return _say(str(error), getattr(error, "exit_code", 1))
     except BrokenPipeError:
-        code = 141
+        return _lost_output()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"boxship: {where}{(error.strerror or str(error)).lower()}", err=True)
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+        return _say(f"{where}{(error.strerror or str(error)).lower()}", 1)
+    except Exception as error:
+        if os.environ.get("BOXSHIP_TRACEBACK"):
+            raise
+        hint = "BOXSHIP_TRACEBACK=1 shows where"
+        return _say(f"internal error: {type(error).__name__}: {error} ({hint})", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"boxship: {message}", err=True)
+    return code
+
+
+def _one_line(error: click.UsageError) -> str:
+    message = error.format_message().rstrip(".").replace("\n", " ")
+    path = error.ctx.command_path if error.ctx else "boxship"
+    return f"{message[:1].lower()}{message[1:]} (see '{path} --help')"
+
+
+def _lost_output() -> int:
+    """Whoever read our output has gone; the interpreter shall not try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 141

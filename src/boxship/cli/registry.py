@@ -1,64 +1,62 @@
-"""`login` and `logout`: credentials in the docker command's own file."""
+"""`login` and `logout`: credentials for registries."""
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import sys
-from typing import Any
 
 import click
 
-from boxship.cli.session import Failed, Session, config_directory, docker_config, pass_session
-
-_HUB = "https://index.docker.io/v1/"
-
-
-def _write(document: dict[str, Any]) -> None:
-    directory = config_directory()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = directory / f"config.json.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as file:
-        json.dump(document, file, indent="\t")
-    temporary.replace(directory / "config.json")
+from boxship.cli import credentials
+from boxship.cli.endpoint import config_directory
+from boxship.cli.session import Failed, Session, pass_session
+from boxship.cli.verb import command
 
 
-@click.command("login", short_help="Log in to a registry")
+@command("login")
 @click.option("-u", "--username", help="Who.")
 @click.option("-p", "--password", help="The password (it stays in the shell's history; rather use --password-stdin).")
 @click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
-@click.argument("server", default=_HUB)
+@click.argument("server", default=credentials.HUB)
 @pass_session
 def login(session: Session, server: str, username: str | None, password: str | None, *, password_stdin: bool) -> None:
     """Log in to a registry; Docker Hub where none is named."""
+    server = _server(server)
     if password and password_stdin:
-        raise Failed("--password and --password-stdin are mutually exclusive", 1)
-    username = username or click.prompt("Username")
+        raise Failed("--password and --password-stdin are mutually exclusive")
+    if password_stdin and not username:
+        raise Failed("the --password-stdin option requires --username to be set")
+    if password:
+        click.echo("WARNING! Using --password via the CLI is insecure. Use --password-stdin.", err=True)
     if password_stdin:
         password = sys.stdin.read().rstrip("\r\n")
+    known = {} if username or password_stdin else credentials.find(server)
+    if known.get("username") and known.get("password") and not password:
+        username, password = known["username"], known["password"]
+        click.echo("Authenticating with existing credentials...", err=True)
+    if not (username and password) and not sys.stdin.isatty():
+        raise Failed("cannot perform an interactive login from a non TTY device")
+    username = username or click.prompt("Username")
     password = password or click.prompt("Password", hide_input=True)
-    server = server if server == _HUB else server.partition("://")[2] or server
     answer = session.post("/auth", {"username": username, "password": password, "serveraddress": server})
-    document = docker_config()
-    auths = document.setdefault("auths", {})
-    auths[server] = {"auth": base64.b64encode(f"{username}:{password}".encode()).decode()}
-    if answer.get("IdentityToken"):
-        auths[server] = {"auth": base64.b64encode(f"{username}:".encode()).decode(), "identitytoken": answer["IdentityToken"]}
-    _write(document)
+    if credentials.keep(server, username, password, answer.get("IdentityToken") or ""):
+        click.echo(f"\nWARNING! Your credentials are stored unencrypted in '{config_directory() / 'config.json'}'.", err=True)
     click.echo(answer["Status"])
 
 
-@click.command("logout", short_help="Log out of a registry")
-@click.argument("server", default=_HUB)
+@command("logout")
+@click.argument("server", default=credentials.HUB)
 def logout(server: str) -> None:
     """Forget the credentials of a registry."""
-    server = server if server == _HUB else server.partition("://")[2] or server
-    document = docker_config()
-    if server not in (document.get("auths") or {}):
+    server = _server(server)
+    if credentials.forget(server):
+        click.echo(f"Removing login credentials for {server}")
+    else:
         click.echo(f"Not logged in to {server}")
-        return
-    del document["auths"][server]
-    _write(document)
-    click.echo(f"Removing login credentials for {server}")
+
+
+def _server(text: str) -> str:
+    """The key for a registry: its host; Docker Hub's is a URL."""
+    if text in (credentials.HUB, "docker.io", "index.docker.io", "registry-1.docker.io"):
+        return credentials.HUB
+    host = text.partition("://")[2] or text
+    return host.partition("/")[0]

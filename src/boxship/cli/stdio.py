@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
-import shutil
+import select
 import signal
 import socket
 import sys
@@ -17,18 +16,25 @@ from contextlib import contextmanager
 
 _CHUNK = 1 << 16
 _HEADER = 8
+_FORWARDED = (
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCONT,
+)  # fmt: skip
 
 
 def terminal_size() -> tuple[int, int]:
-    """Columns and rows."""
-    found = shutil.get_terminal_size((80, 24))
-    return found.columns, found.lines
+    """Columns and rows; 80 and 24 where no stream of ours is a terminal."""
+    for descriptor in (1, 0, 2):
+        with contextlib.suppress(OSError):
+            found = os.get_terminal_size(descriptor)
+            if found.columns and found.lines:
+                return found.columns, found.lines
+    return 80, 24
 
 
 @contextmanager
 def raw_terminal(enabled: bool) -> Iterator[None]:
-    """Hand every key on as it is pressed."""
-    if not enabled:
+    """Hand every key on as it is pressed, where stdin is a terminal."""
+    if not enabled or not sys.stdin.isatty():
         yield
         return
     descriptor = sys.stdin.fileno()
@@ -41,11 +47,14 @@ def raw_terminal(enabled: bool) -> Iterator[None]:
 
 
 @contextmanager
-def on_resize(act: Callable[[int, int], None]) -> Iterator[None]:
+def on_resize(act: Callable[[int, int], None], *, enabled: bool) -> Iterator[None]:
     """Call `act` with the terminal's size now and whenever it changes."""
+    if not enabled:
+        yield
+        return
 
     def changed(*_: object) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # the process may have ended
             act(*terminal_size())
 
     before = signal.signal(signal.SIGWINCH, changed)
@@ -56,27 +65,37 @@ def on_resize(act: Callable[[int, int], None]) -> Iterator[None]:
         signal.signal(signal.SIGWINCH, before)
 
 
+@contextmanager
+def forwarded_signals(send: Callable[[str], None], *, enabled: bool) -> Iterator[None]:
+    """Pass the signals that we get on to the process."""
+    if not enabled:
+        yield
+        return
+
+    def handler(number: int, _: object) -> None:
+        with contextlib.suppress(Exception):  # it may not have begun yet, or have ended
+            send(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, handler) for number in _FORWARDED}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
 def relay(connection: socket.socket, early: bytes, *, stdin: bool, framed: bool) -> None:
     """Carry our stdin to the process and its output to us, until its output ends."""
     if stdin:
         threading.Thread(target=_send, args=(connection,), name="stdin", daemon=True).start()
-    pending = bytearray(early)
-    selector = selectors.DefaultSelector()
-    selector.register(connection, selectors.EVENT_READ)
-    while True:
-        if framed:
-            _write_frames(pending)
-        elif pending:
-            _write(1, bytes(pending))
-            pending.clear()
-        selector.select()
-        try:
-            data = connection.recv(_CHUNK)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            return
-        pending += data
+
+    def parts() -> Iterator[bytes]:
+        yield early
+        with contextlib.suppress(ConnectionResetError):
+            while data := connection.recv(_CHUNK):
+                yield data
+
+    (write_frames if framed else write_raw)(parts())
 
 
 def _send(connection: socket.socket) -> None:
@@ -86,50 +105,31 @@ def _send(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_WR)
 
 
-def _write_frames(pending: bytearray) -> None:
-    while len(pending) >= _HEADER:
-        length = int.from_bytes(pending[4:_HEADER], "big")
-        if len(pending) < _HEADER + length:
-            return
-        _write(2 if pending[0] == 2 else 1, bytes(pending[_HEADER : _HEADER + length]))
-        del pending[: _HEADER + length]
+def write_frames(parts: Iterator[bytes]) -> None:
+    """Print framed output as it comes: what is stderr's on stderr (Engine API, "Stream format")."""
+    pending = bytearray()
+    for part in parts:
+        pending += part
+        position = 0
+        while len(pending) - position >= _HEADER:
+            end = position + _HEADER + int.from_bytes(pending[position + 4 : position + _HEADER], "big")
+            if len(pending) < end:
+                break
+            _write(2 if pending[position] == 2 else 1, bytes(pending[position + _HEADER : end]))
+            position = end
+        del pending[:position]
+
+
+def write_raw(parts: Iterator[bytes]) -> None:
+    """Print a terminal's output as it comes."""
+    for part in parts:
+        _write(1, part)
 
 
 def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def write_frames(parts: Iterator[bytes]) -> None:
-    """Print framed output as it comes."""
-    pending = bytearray()
-    for part in parts:
-        pending += part
-        _write_frames(pending)
-
-
-def write_raw(parts: Iterator[bytes]) -> None:
-    for part in parts:
-        _write(1, part)
-
-
-@contextmanager
-def forwarded_signals(send: Callable[[str], None], *, enabled: bool) -> Iterator[None]:
-    """Pass the signals that we get on to the process."""
-    if not enabled:
-        yield
-        return
-    before = {}
-
-    def handler(number: int, _: object) -> None:
-        with contextlib.suppress(Exception):
-            send(signal.Signals(number).name)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-        before[number] = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:  # somebody else has made our terminal non-blocking
+            select.select([], [descriptor], [])

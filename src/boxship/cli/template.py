@@ -1,187 +1,269 @@
-"""The part of Go's text/template that `--format` needs."""
+"""The part of Go's text/template that `--format` needs: fields, variables, range, if, with, pipelines, functions."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
+from boxship.cli.template_functions import FUNCTIONS, Null, TemplateError, null_of, show, truth
 from boxship.errors import Invalid
 
-_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
-_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`|\(|\)|\||[^\s()|]+')
+_ACTION = re.compile(r"\{\{(-\s)?((?:\"(?:[^\"\\]|\\.)*\"|`[^`]*`|(?!\}\}).)*?)(\s-)?\}\}", re.DOTALL)
+_WORD = re.compile(
+    r"""\s*(?P<text>"(?:[^"\\]|\\.)*"|`[^`]*`)|\s*(?P<number>-?\d+(?:\.\d+)?)(?![\w.])|\s*(?P<mark>:=|[()|,=])"""
+    r"""|\s*(?P<variable>\$\w*(?:\.\w+)*)|(?P<glued>(?<=\))(?:\.\w+)+)|\s*(?P<field>(?:\.\w+)+|\.)|\s*(?P<name>\w+)"""
+)
+_ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r"}
+_BLOCKS = ("range", "if", "with")
 
-Node = Callable[[Any, Any], str]
-"""Renders with the current value (dot) and the outermost one ($)."""
+Scope = dict[str, Any]
+Evaluate = Callable[[Any, Scope], Any]
+Node = Callable[[Any, Scope], str]
+
+
+class Word(NamedTuple):
+    kind: str
+    text: str
 
 
 def compile_template(text: str) -> Callable[[Any], str]:
-    """A function that renders a value; raises `Invalid` for a template it cannot read."""
-    text = text.replace("\\n", "\n").replace("\\t", "\t")
-    tokens: list[tuple[str, str]] = []
-    position = 0
+    """A function that renders a value; raises `Invalid` for a template it cannot read. Rendering raises `Invalid` too."""
+    text = re.sub(r"\\[ntr]", lambda match: _ESCAPES[match[0]], text)
+    try:
+        nodes, ended = _nodes(_pieces(text))
+    except TemplateError as error:
+        raise Invalid(f"template parsing error: template: {error}") from error
+    if ended:
+        raise Invalid(f"template parsing error: template: unexpected {{{{{ended}}}}}")
+
+    def render(value: Any) -> str:
+        try:
+            return _join(nodes, value, {"$": value})
+        except TemplateError as error:
+            raise Invalid(f"template parsing error: template: {error}") from error
+
+    return render
+
+
+def _join(nodes: list[Node], dot: Any, scope: Scope) -> str:
+    return "".join(node(dot, scope) for node in nodes)
+
+
+def _pieces(text: str) -> Iterator[Word]:
+    """Texts and actions, one after the other; `{{-` and `-}}` take the white space beside them away."""
+    position, trim = 0, False
     for match in _ACTION.finditer(text):
-        tokens.append(("text", text[position : match.start()]))
-        tokens.append(("action", match[1]))
-        position = match.end()
-    tokens.append(("text", text[position:]))
-    nodes, rest, _ = _parse(tokens)
-    if rest:
-        raise Invalid("template parsing error: unexpected {{end}}")
-    return lambda value: "".join(node(value, value) for node in nodes)
+        before = text[position : match.start()]
+        before = before.lstrip() if trim else before
+        yield Word("text", before.rstrip() if match[1] else before)
+        action = match[2].strip()
+        if not action.startswith("/*"):
+            yield Word("action", action)
+        position, trim = match.end(), bool(match[3])
+    rest = text[position:]
+    if "{{" in rest:
+        raise TemplateError("unclosed action")
+    yield Word("text", rest.lstrip() if trim else rest)
 
 
-def _parse(tokens: list[tuple[str, str]]) -> tuple[list[Node], list[tuple[str, str]], str]:
-    """Nodes up to an `end` or `else`: the nodes, what is left, and which it was."""
+def _nodes(pieces: Iterator[Word]) -> tuple[list[Node], str]:
+    """Nodes up to an `end` or `else`, and which it was."""
     nodes: list[Node] = []
-    while tokens:
-        (kind, text), tokens = tokens[0], tokens[1:]
-        if kind == "text":
-            nodes.append(lambda _, __, text=text: text)  # type: ignore[misc]
+    for piece in pieces:
+        if piece.kind == "text":
+            if piece.text:
+                nodes.append(_literal(piece.text))
             continue
-        word, _, expression = text.partition(" ")
+        word, _, rest = piece.text.partition(" ")
         if word in ("end", "else"):
-            return nodes, tokens, word
-        if word in ("range", "if", "with"):
-            body, tokens, ended = _parse(tokens)
-            other: list[Node] = []
-            if ended == "else":
-                other, tokens, ended = _parse(tokens)
-            if ended != "end":
-                raise Invalid(f"template parsing error: {{{{{word}}}}} without {{{{end}}}}")
-            nodes.append(_block(word, _pipeline(expression.split(":=")[-1]), body, other))
-        else:
-            evaluate = _pipeline(text)
-            nodes.append(lambda dot, root, evaluate=evaluate: show(evaluate(dot, root)))  # type: ignore[misc]
-    return nodes, tokens, ""
+            return nodes, piece.text if rest else word
+        nodes.append(_block(word, rest, pieces) if word in _BLOCKS else _action(piece.text))
+    return nodes, ""
 
 
-def _block(word: str, evaluate: Callable[[Any, Any], Any], body: list[Node], other: list[Node]) -> Node:
-    def render(nodes: list[Node], dot: Any, root: Any) -> str:
-        return "".join(node(dot, root) for node in nodes)
+def _literal(text: str) -> Node:
+    return lambda dot, scope: text
 
-    def run(dot: Any, root: Any) -> str:
-        value = evaluate(dot, root)
-        if not value:
-            return render(other, dot, root)
-        if word == "range":
-            items = value.values() if isinstance(value, dict) else value
-            return "".join(render(body, item, root) for item in items)
-        return render(body, value if word == "with" else dot, root)
+
+def _action(text: str) -> Node:
+    names, evaluate = _statement(text)
+
+    def run(dot: Any, scope: Scope) -> str:
+        value = evaluate(dot, scope)
+        if names:
+            scope[names[0]] = value
+            return ""
+        return show(value)
 
     return run
 
 
-def show(value: Any) -> str:
-    """A value as Go prints it."""
-    if value is None:
-        return "<no value>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+def _block(word: str, expression: str, pieces: Iterator[Word]) -> Node:
+    names, evaluate = _statement(expression)
+    body, ended = _nodes(pieces)
+    other: list[Node] = []
+    if ended.startswith("else "):
+        keyword, _, rest = ended.removeprefix("else ").partition(" ")
+        other, ended = [_block(keyword, rest, pieces)], "end"
+    elif ended == "else":
+        other, ended = _nodes(pieces)
+    if ended != "end":
+        raise TemplateError("unexpected EOF")
+
+    def run(dot: Any, scope: Scope) -> str:
+        value = evaluate(dot, scope)
+        if not truth(value):
+            return _join(other, dot, dict(scope))
+        if word == "range":
+            return "".join(_each(body, names, key, item, scope) for key, item in _items(value))
+        inner = {**scope, **({names[0]: value} if names else {})}
+        return _join(body, value if word == "with" else dot, inner)
+
+    return run
+
+
+def _items(value: Any) -> list[tuple[Any, Any]]:
     if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{show(value[key])}" for key in sorted(value)) + "]"
+        return sorted(value.items())
     if isinstance(value, list):
-        return "[" + " ".join(show(item) for item in value) + "]"
-    return str(value)
+        return list(enumerate(value))
+    raise TemplateError(f"range can't iterate over {show(value)}")
 
 
-def _pipeline(text: str) -> Callable[[Any, Any], Any]:
-    words = _WORD.findall(text)
+def _each(body: list[Node], names: list[str], key: Any, item: Any, scope: Scope) -> str:
+    inner = dict(scope)
+    if len(names) == 2:
+        inner[names[0]] = key
+    if names:
+        inner[names[-1]] = item
+    return _join(body, item, inner)
 
-    def evaluate(dot: Any, root: Any) -> Any:
-        value, rest = _stage(words, dot, root, ())
-        while rest and rest[0] == "|":
-            value, rest = _stage(rest[1:], dot, root, (value,))
-        if rest:
-            raise Invalid(f"template parsing error: unexpected {rest[0]!r} in {text!r}")
-        return value
 
+def _statement(text: str) -> tuple[list[str], Evaluate]:
+    """The variables that an action declares, and its pipeline."""
+    words = _words(text)
+    names: list[str] = []
+    marks = [index for index, word in enumerate(words) if word.kind == "mark" and word.text in (":=", "=")]
+    if marks:
+        names = [word.text for word in words[: marks[0]] if word.kind == "variable"]
+        words = words[marks[0] + 1 :]
     if not words:
-        raise Invalid("template parsing error: missing value for command")
+        raise TemplateError("missing value for command")
+    evaluate = _pipeline(words)
+    if words:
+        raise TemplateError(f"unexpected {words[0].text!r} in {text!r}")
+    return names, evaluate
+
+
+def _words(text: str) -> list[Word]:
+    words: list[Word] = []
+    position = 0
+    while position < len(text.rstrip()):
+        match = _WORD.match(text, position)
+        if match is None:
+            raise TemplateError(f"unexpected {text[position:].strip()[:20]!r} in command")
+        kind = str(match.lastgroup)
+        words.append(Word(kind, match[kind]))
+        position = match.end()
+    return words
+
+
+def _pipeline(words: list[Word]) -> Evaluate:
+    """Takes its words off the list, up to a closing parenthesis."""
+    evaluate = _command(words, None)
+    while words and words[0].text == "|" and words[0].kind == "mark":
+        words.pop(0)
+        evaluate = _command(words, evaluate)
     return evaluate
 
 
-def _stage(words: list[str], dot: Any, root: Any, piped: tuple[Any, ...]) -> tuple[Any, list[str]]:
-    operands: list[Any] = []
+def _command(words: list[Word], piped: Evaluate | None) -> Evaluate:
     name = ""
-    while words and words[0] not in ("|", ")"):
-        word, words = words[0], words[1:]
-        if not operands and not name and word in _FUNCTIONS:
-            name = word
-        elif word == "(":
-            value, words = _stage(words, dot, root, ())
-            while words and words[0] == "|":
-                value, words = _stage(words[1:], dot, root, (value,))
-            if not words:
-                raise Invalid("template parsing error: a parenthesis is not closed")
-            words = words[1:]
-            operands.append(value)
-        else:
-            operands.append(_value(word, dot, root))
+    if words and words[0].kind == "name" and words[0].text not in ("true", "false", "nil"):
+        name = words.pop(0).text
+        if name not in FUNCTIONS:
+            raise TemplateError(f'function "{name}" not defined')
+    operands: list[Evaluate] = []
+    while words and not (words[0].kind == "mark" and words[0].text in ("|", ")")):
+        operands.append(_operand(words))
+    if piped is not None:
+        operands.append(piped)
     if name:
-        try:
-            return _FUNCTIONS[name](*operands, *piped), words
-        except (TypeError, KeyError, IndexError, ValueError) as error:
-            raise Invalid(f"template: error calling {name}: {error}") from error
-    if len(operands) != 1:
-        raise Invalid("template parsing error: expected one value")
-    return operands[0], words
+        return lambda dot, scope: _call(name, FUNCTIONS[name], [operand(dot, scope) for operand in operands])
+    if not operands:
+        raise TemplateError("missing value for command")
+
+    def run(dot: Any, scope: Scope) -> Any:
+        value, *arguments = [operand(dot, scope) for operand in operands]
+        if callable(value):
+            return _call("method", value, arguments)
+        if arguments:
+            raise TemplateError("can't give argument to non-function")
+        return value
+
+    return run
 
 
-def _value(word: str, dot: Any, root: Any) -> Any:
-    if word[0] == '"':
-        return json.loads(word)
-    if word[0] == "`":
-        return word[1:-1]
-    if re.fullmatch(r"-?\d+", word):
-        return int(word)
-    if word in ("true", "false"):
-        return word == "true"
-    base = dot
-    if word.startswith("$"):
-        base, word = root, word[1:] or "."
-    if not word.startswith("."):
-        raise Invalid(f"template parsing error: function {word!r} not defined")
-    for part in word.strip(".").split("."):
-        if not part:
-            continue
-        if not isinstance(base, dict):
-            raise Invalid(f"template: can't evaluate field {part} in {show(base)[:60]}")
-        found = base.get(part)
-        if found is None and part not in base:
-            found = next((value for key, value in base.items() if key.lower() == part.lower()), None)
-        base = found
-    return base
+def _call(name: str, function: Callable[..., Any], arguments: list[Any]) -> Any:
+    try:
+        return function(*arguments)
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
+        raise TemplateError(f"error calling {name}: {error}") from error
 
 
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+def _operand(words: list[Word]) -> Evaluate:
+    word = words.pop(0)
+    if word.kind == "mark":
+        if word.text != "(":
+            raise TemplateError(f"unexpected {word.text!r} in operand")
+        inner = _pipeline(words)
+        if not words or words.pop(0).text != ")":
+            raise TemplateError("unclosed left paren")
+        if words and words[0].kind == "glued":
+            path = words.pop(0).text.split(".")[1:]
+            return lambda dot, scope: _walk(inner(dot, scope), path)
+        return inner
+    if word.kind in ("field", "glued"):
+        path = [part for part in word.text.split(".") if part]
+        return lambda dot, scope: _walk(dot, path)
+    if word.kind == "variable":
+        name, *path = word.text.split(".")
+        return lambda dot, scope: _walk(_variable(scope, name), path)
+    value = _constant(word)
+    return lambda dot, scope: value
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "json": _compact,
-    "index": lambda value, *keys: _index(value, keys),
-    "len": lambda value: len(value or ()),
-    "join": lambda values, separator: separator.join(str(value) for value in values or ()),
-    "split": lambda value, separator: str(value).split(separator),
-    "lower": lambda value: str(value).lower(),
-    "upper": lambda value: str(value).upper(),
-    "title": lambda value: str(value).title(),
-    "println": lambda *values: " ".join(show(value) for value in values) + "\n",
-    "print": lambda *values: "".join(show(value) for value in values),
-    "printf": lambda form, *values: re.sub(r"%[vd]", "%s", form) % values,
-    "not": lambda value: not value,
-    "eq": lambda value, *others: any(value == other for other in others),
-    "ne": lambda value, other: value != other,
-    "gt": lambda value, other: value > other,
-    "lt": lambda value, other: value < other,
-    "and": lambda *values: next((value for value in values if not value), values[-1]),
-    "or": lambda *values: next((value for value in values if value), values[-1]),
-}
+def _constant(word: Word) -> Any:
+    if word.kind == "number":
+        return float(word.text) if "." in word.text else int(word.text)
+    if word.kind == "text":
+        if word.text.startswith("`"):
+            return word.text[1:-1]
+        return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[0], match[1]), word.text[1:-1])
+    return {"true": True, "false": False, "nil": None}[word.text]
 
 
-def _index(value: Any, keys: tuple[Any, ...]) -> Any:
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else value[key]
+def _variable(scope: Scope, name: str) -> Any:
+    if name not in scope:
+        raise TemplateError(f'undefined variable "{name}"')
+    return scope[name]
+
+
+def _walk(value: Any, path: list[str]) -> Any:
+    for name in path:
+        value = _field(value, name)
     return value
+
+
+def _field(value: Any, name: str) -> Any:
+    if isinstance(value, Null) and value.text == "map[]":
+        return null_of("")
+    if not isinstance(value, dict):
+        raise TemplateError(f'executing "" at <.{name}>: can\'t evaluate field {name} in {show(value)[:60]}')
+    if name in value:
+        found = value[name]
+        return null_of(name) if found is None else found
+    if value and all(str(key)[:1].isupper() for key in value):
+        raise TemplateError(f'executing "" at <.{name}>: map has no entry for key "{name}"')
+    return null_of("")

@@ -1,23 +1,23 @@
-"""A synchronous HTTP/1.1 client for the command line: unix sockets, TCP, TLS; small to import."""
+"""A synchronous HTTP/1.1 client for the command line: unix sockets, TCP, TLS (RFC 9112).
+
+Small to import: a command is over in the time that a library for all of HTTP takes to load.
+"""
 
 from __future__ import annotations
 
 import json
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlencode
-
-import h11
+from typing import Any, NamedTuple
 
 from boxship.errors import Invalid, Unavailable
 
 _READ = 1 << 18
+_HEAD_LIMIT = 1 << 16
+"""The longest head of a response, in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class TLS:
+class TLS(NamedTuple):
     """Files for a TCP host: the authority that signed the server, and our certificate."""
 
     ca: str
@@ -26,11 +26,13 @@ class TLS:
     verify: bool = True
 
 
-@dataclass(slots=True)
 class ClientResponse:
-    status: int
-    headers: dict[str, str]
-    _connection: _Link = field(repr=False)
+    """A response's head; the body comes when it is asked for."""
+
+    def __init__(self, status: int, headers: dict[str, str], connection: _Link) -> None:
+        self.status = status
+        self.headers = headers
+        self._connection = connection
 
     def iter_bytes(self) -> Iterator[bytes]:
         """The body as it comes."""
@@ -84,22 +86,38 @@ class Client:
         elif method in ("POST", "PUT"):
             fields["Content-Length"] = "0"
         if query:
+            from urllib.parse import urlencode
+
             path = f"{path}?{urlencode(query, doseq=True)}"
-        link = self._idle if self._idle is not None and self._idle.reusable() else _Link(self._connect())
+        link, self._idle = self._idle, None
+        found = None
+        if link is not None and link.reusable and (body is None or isinstance(body, bytes)):
+            found = link.exchange(method, path, fields, body)  # None where it was closed while it was idle
+        if link is None or found is None:
+            link = _Link(self._connect())
+            found = link.exchange(method, path, fields, body)
+        if found is None:
+            raise Unavailable("the daemon closed the connection without an answer")
         self._idle = link
-        status, received = link.exchange(method, path, fields, body)
-        return ClientResponse(status, received, link)
+        return ClientResponse(*found, link)
 
     def hijack(
         self, method: str, path: str, *, query: Any = None, json_body: Any = None
     ) -> tuple[ClientResponse, socket.socket, bytes]:
         """Ask for a raw stream: the response, the socket where it was granted, and bytes that came early."""
-        response = self.request(
-            method, path, query=query, json_body=json_body, headers={"Connection": "Upgrade", "Upgrade": "tcp"}
-        )
+        response = self.request(method, path, query=query, json_body=json_body, headers={"Connection": "Upgrade", "Upgrade": "tcp"})
         link, self._idle = response._connection, None
         early = link.early() if response.status in (101, 200) else b""
         return response, link.socket, early
+
+    def another(self) -> Client:
+        """A client of the same host, with connections of its own."""
+        return Client(self.host, self.tls)
+
+    def close(self) -> None:
+        if self._idle is not None:
+            self._idle.socket.close()
+            self._idle = None
 
     def _connect(self) -> socket.socket:
         try:
@@ -131,63 +149,129 @@ class Client:
 
 
 class _Link:
-    """One connection."""
+    """One connection, and what was received on it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self._h11 = h11.Connection(h11.CLIENT)
-
-    def reusable(self) -> bool:
-        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
-            self._h11.start_next_cycle()
-            return True
-        return False
+        self.reusable = False
+        """Whether the last response has been read to its end, and the connection stays."""
+        self._received = bytearray()
+        self._length: int | None = 0
+        """The body's length; None for one that ends with the connection, -1 for chunks."""
+        self._closes = False
 
     def exchange(
         self, method: str, path: str, headers: dict[str, str], body: bytes | Iterable[bytes] | None
-    ) -> tuple[int, dict[str, str]]:
+    ) -> tuple[int, dict[str, str]] | None:
+        """The response's status and headers; None where the server closed without a byte of it."""
+        self.reusable = False
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        if any("\r" in line or "\n" in line for line in lines) or " " in path:
+            raise Invalid(f"invalid request: {path[:200]!r}")
+        head = "\r\n".join(lines).encode() + b"\r\n\r\n"
         try:
-            head = self._h11.send(h11.Request(method=method, target=path, headers=list(headers.items()))) or b""
-            if isinstance(body, bytes) or body is None:
-                data = self._h11.send(h11.Data(data=body)) if body else b""
-                self.socket.sendall(head + (data or b"") + (self._h11.send(h11.EndOfMessage()) or b""))
+            if body is None or isinstance(body, bytes):
+                self.socket.sendall(head + (body or b""))
             else:
                 self.socket.sendall(head)
                 for part in body:
-                    self.socket.sendall(self._h11.send(h11.Data(data=part)) or b"")
-                self.socket.sendall(self._h11.send(h11.EndOfMessage()) or b"")
+                    if part:
+                        self.socket.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+                self.socket.sendall(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # the server may have answered early; what it said is read below
         except OSError as error:
             raise Unavailable(f"the daemon does not answer: {error.strerror}") from error
-        while True:
-            event = self._next()
-            if isinstance(event, (h11.Response, h11.InformationalResponse)):
-                if event.status_code == 100:
-                    continue
-                return event.status_code, {k.decode().lower(): v.decode("latin-1") for k, v in event.headers}
-            raise Unavailable("the daemon closed the connection without an answer")
+        status = 100
+        while status == 100:
+            found = self._head()
+            if found is None:
+                return None
+            status, received = found
+        if method == "HEAD" or status in (101, 204, 304):
+            self._length = 0
+        elif "chunked" in received.get("transfer-encoding", ""):
+            self._length = -1
+        else:
+            self._length = int(received["content-length"]) if received.get("content-length", "").isdigit() else None
+        self._closes = self._length is None or "close" in received.get("connection", "").lower() or status == 101
+        self.reusable = self._length == 0 and not self._closes
+        return status, received
 
-    def _next(self) -> Any:
-        while True:
-            try:
-                event = self._h11.next_event()
-            except h11.RemoteProtocolError as error:
-                raise Unavailable(f"the daemon closed the connection early: {error}") from error
-            if event is not h11.NEED_DATA:
-                return event
-            try:
-                self._h11.receive_data(self.socket.recv(_READ))
-            except OSError as error:
-                raise Unavailable(f"the connection to the daemon broke: {error.strerror}") from error
+    def _head(self) -> tuple[int, dict[str, str]] | None:
+        while (end := self._received.find(b"\r\n\r\n")) < 0:
+            if len(self._received) > _HEAD_LIMIT:
+                raise Unavailable("what answers is no daemon: the head of its response has no end")
+            if not self._receive():
+                if self._received:
+                    raise Unavailable("the daemon closed the connection early")
+                return None
+        first, *lines = self._received[:end].decode("latin-1").split("\r\n")
+        del self._received[: end + 4]
+        version, _, rest = first.partition(" ")
+        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+            raise Unavailable(f"what answers is no daemon: {first[:60]!r}")
+        fields = (line.partition(":") for line in lines)
+        return int(rest[:3]), {name.strip().lower(): value.strip() for name, _, value in fields}
+
+    def _receive(self) -> bool:
+        """Whether more came."""
+        try:
+            data = self.socket.recv(_READ)
+        except ConnectionResetError:
+            return False
+        except OSError as error:
+            raise Unavailable(f"the connection to the daemon broke: {(error.strerror or str(error)).lower()}") from error
+        self._received += data
+        return bool(data)
 
     def body(self) -> Iterator[bytes]:
+        """What is left of the body; nothing once it has been read."""
+        if self._length is None:
+            while self._received or self._receive():
+                yield self._taken(len(self._received))
+            self._length = 0
+        elif self._length < 0:
+            yield from self._chunks()
+        else:
+            length, self._length = self._length, 0
+            yield from self._exactly(length)
+        self.reusable = not self._closes
+
+    def _chunks(self) -> Iterator[bytes]:
+        self._length = 0
         while True:
-            event = self._next()
-            if isinstance(event, h11.Data):
-                yield bytes(event.data)
-            else:
-                return
+            size = self._line().partition(b";")[0].strip()
+            try:
+                length = int(size, 16)
+            except ValueError:
+                raise Unavailable(f"the daemon sent a broken chunk: {bytes(size[:20])!r}") from None
+            if not length:
+                break
+            yield from self._exactly(length)
+            self._line()
+        while self._line():
+            pass  # a trailer
+
+    def _line(self) -> bytes:
+        while (end := self._received.find(b"\r\n")) < 0:
+            if len(self._received) > _HEAD_LIMIT or not self._receive():
+                raise Unavailable("the daemon closed the connection early")
+        return self._taken(end + 2)[:-2]
+
+    def _exactly(self, length: int) -> Iterator[bytes]:
+        while length:
+            if not self._received and not self._receive():
+                raise Unavailable("the daemon closed the connection early")
+            data = self._taken(min(length, len(self._received)))
+            length -= len(data)
+            yield data
+
+    def _taken(self, count: int) -> bytes:
+        data = bytes(self._received[:count])
+        del self._received[:count]
+        return data
 
     def early(self) -> bytes:
-        return bytes(self._h11.trailing_data[0])
+        """What came behind the head of a stream that was taken over."""
+        return self._taken(len(self._received))
