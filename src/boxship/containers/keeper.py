@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from boxship.errors import BoxshipError, Conflict, Internal, Invalid, Unavailable
 from boxship.runtime.client import KeeperClient
-from boxship.runtime.protocol import Acknowledge, Exited, Reply, Request
+from boxship.runtime.protocol import Acknowledge, Exec, Exited, List, Reply, Request, Shutdown, Start
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +31,27 @@ class Keeper:
     def __init__(self, client: KeeperClient) -> None:
         self._client = client
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._held: set[tuple[str, str]] = set()
+        self._ending = False
         self.exited: Callable[[Exited], None] = lambda _: None
         self.lost: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         asyncio.get_running_loop().add_reader(self._client.fileno(), self._receive)
 
+    def replace(self, client: KeeperClient) -> None:
+        """Go on with another keeper, once `lost` was called: whatever the old one held has ended, and is told so."""
+        self._client = client
+        self.start()
+        for identity, exec_id in sorted(self._held, key=lambda key: not key[1]):
+            self._deliver(Exited(identity, exec_id, 137, time.time_ns(), oom_killed=False))
+
     @property
     def pid(self) -> int:
         return self._client.peer_pid()
 
     def _deliver(self, exited: Exited) -> None:
+        self._held.discard((exited.id, exited.exec_id))
         try:
             self.exited(exited)
         except BoxshipError:
@@ -52,8 +63,10 @@ class Keeper:
             try:
                 message = self._client.receive()
             except Unavailable as error:
-                log.error("%s", error)
                 self.close()
+                if self._ending:
+                    return
+                log.error("%s", error)
                 for future in self._waiting.values():
                     if not future.done():
                         future.set_exception(Unavailable(error.message))
@@ -87,7 +100,21 @@ class Keeper:
             if stage == "internal":
                 raise Internal(reply.error)
             raise StartFailed(reply.error, stage, errno)
+        if isinstance(request, Start | Exec):
+            self._held.add((request.id, getattr(request, "exec_id", "")))
         return reply
+
+    async def held(self) -> dict[str, Any]:
+        """What the keeper holds, in the form of the protocol's `List`."""
+        body = (await self.ask(List())).body
+        for entry in body["containers"]:
+            self._held |= {(entry["id"], ""), *((entry["id"], exec_id) for exec_id in entry["execs"])}
+        return body
+
+    async def shut_down(self) -> None:
+        """Let the keeper end: it has nothing to keep any more."""
+        self._ending = True
+        await self.ask(Shutdown())
 
     def acknowledge(self, exited: Exited) -> None:
         self._client.send(Acknowledge(exited.id, exited.exec_id))

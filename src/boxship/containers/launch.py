@@ -38,14 +38,14 @@ class Launcher:
         self._keeper = keeper
         self._seccomp = seccomp
         self._cgroups = cgroups
-        self._cgroup_parent = cgroup_parent.rstrip("/")
+        self.cgroup_parent = cgroup_parent.rstrip("/")
         self._find = find
         self._directory = directory
         self._no_new_privileges = no_new_privileges
 
     def cgroup(self, container: Container) -> str:
         parent = container.host.cgroup_parent
-        return f"/{parent.strip('/')}/{container.id}" if parent else f"{self._cgroup_parent}/{container.id}"
+        return f"/{parent.strip('/')}/{container.id}" if parent else f"{self.cgroup_parent}/{container.id}"
 
     async def launch(self, container: Container, directory: Path, root: RootMount, log: Log) -> int:
         """Start it and return its process id; the files made for it go to `directory`.

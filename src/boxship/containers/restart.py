@@ -36,10 +36,11 @@ def after_exit(
     return Decision(True, min(last_delay * 2, LONGEST_DELAY))
 
 
-def after_daemon_start(policy: RestartPolicy, *, was_running: bool, stopped_by_user: bool) -> bool:
-    """Whether a container that does not run is to be started with the engine."""
+def after_daemon_start(policy: RestartPolicy, code: int, *, stopped_by_user: bool, count: int) -> bool:
+    """Whether a container that has run before, and does not now, is to be started with the engine."""
     if policy.name == "always":
-        return was_running or stopped_by_user
+        return True
     if policy.name == "unless-stopped":
-        return was_running and not stopped_by_user
-    return policy.name == "on-failure" and was_running and not stopped_by_user
+        return not stopped_by_user
+    tries_left = policy.maximum_retry_count == 0 or count < policy.maximum_retry_count
+    return policy.name == "on-failure" and code != 0 and not stopped_by_user and tries_left

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
+import os
 import shutil
 import signal
 import time
@@ -10,12 +13,16 @@ import time
 from boxship.containers import restart
 from boxship.containers.service import Containers
 from boxship.errors import BoxshipError
-from boxship.runtime.protocol import Exited, List, Signal
+from boxship.runtime.protocol import Exited, Signal
+
+log = logging.getLogger(__name__)
+
+_END_SECONDS = 10.0
 
 
 async def restore(containers: Containers) -> None:
     """After a start of the daemon: learn from the keeper what runs and what ended meanwhile."""
-    held = (await containers.keeper.ask(List())).body
+    held = await containers.keeper.held()
     running = {entry["id"]: entry for entry in held["containers"]}
     await containers.networks.restore({identity: entry["pid"] for identity, entry in running.items()})
     ended = {entry["id"]: Exited(**entry) for entry in held["exits"] if not entry["exec_id"]}
@@ -31,18 +38,24 @@ async def restore(containers: Containers) -> None:
                 hook(containers.get(container.id))
         elif container.id in ended:
             containers.exited(ended[container.id])
+        elif container.state.status == "restarting":
+            containers.set_state(container.id, status="exited")
         elif was_running:
+            # ended unseen, with the host or with the keeper
             containers.set_state(container.id, status="exited", pid=0, exit_code=255, finished_at=time.time_ns())
             containers.networks.detach(container.id)
         if entry is None and container.id not in ended:
             policy = container.host.restart_policy
-            if restart.after_daemon_start(policy, was_running=was_running or container.state.started_at > 0,
-                                          stopped_by_user=container.stopped_by_user):  # fmt: skip
+            state = containers.get(container.id).state
+            if state.started_at and restart.after_daemon_start(
+                policy, state.exit_code, stopped_by_user=container.stopped_by_user, count=container.restart_count
+            ):
                 to_start.append(container.id)
             elif container.host.auto_remove and was_running:
                 containers.spawn(containers.auto_remove(container.id))
     for entry in held["exits"]:
         containers.keeper.acknowledge(Exited(**entry))
+    await end_leftovers(containers, set(running))
     known = {container.id for container in containers.all()}
     for identity in running:
         if identity not in known:
@@ -57,6 +70,26 @@ async def restore(containers: Containers) -> None:
         containers.spawn(_start_again(containers, identity))
 
 
+async def end_leftovers(containers: Containers, running: set[str]) -> None:
+    """Kill what a keeper that was killed has left behind: every process in a control group that no keeper holds."""
+    groups = [containers.cgroup(container) for container in containers.all() if container.id not in running]
+    parent = containers.launcher.cgroup_parent
+    groups += [f"{parent}/{name}" for name in containers.cgroups.children(parent) if name not in running]
+    deadline = time.monotonic() + _END_SECONDS
+    for group in dict.fromkeys(groups):
+        while not containers.cgroups.delete(group) and time.monotonic() < deadline:
+            pids = containers.cgroups.processes(group)
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if pids:
+                with contextlib.suppress(OSError):
+                    containers.cgroups.freeze(group, frozen=False)  # what is frozen does not die
+            await asyncio.sleep(0.01)
+
+
 async def _start_again(containers: Containers, identity: str) -> None:
-    with contextlib.suppress(BoxshipError):
+    try:
         await containers.start(identity)
+    except BoxshipError as error:
+        log.warning("container %s was not started again: %s", identity[:12], error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +20,7 @@ from boxship.containers.execs import Execs
 from boxship.containers.files import Files
 from boxship.containers.health import HealthChecks
 from boxship.containers.keeper import Keeper
-from boxship.containers.restoration import restore
+from boxship.containers.restoration import end_leftovers, restore
 from boxship.containers.service import Containers
 from boxship.content.store import ContentStore
 from boxship.daemon.configuration import Settings
@@ -36,12 +38,13 @@ from boxship.registry.model import Credentials
 from boxship.registry.pull import pull
 from boxship.registry.registries import Registries
 from boxship.registry.repositories import Repositories
-from boxship.runtime.client import KeeperClient
-from boxship.runtime.protocol import Shutdown
+from boxship.runtime.client import SOCKET_NAME, KeeperClient, spawn_keeper
 from boxship.runtime.seccomp import Seccomp
 from boxship.snapshots.choice import choose
 from boxship.state.database import Database
 from boxship.volumes.service import Volumes
+
+log = logging.getLogger(__name__)
 
 _HUB = "https://index.docker.io/v1/"
 
@@ -59,6 +62,7 @@ class Engine:
             raise Unavailable(f"cannot open {root}/state.db: {(error.strerror or '').lower()}") from error
         self.events = Events()
         self.keeper = Keeper(client)
+        self._keeper_pid = client.peer_pid()
         self.snapshotter, reason = choose(root, settings.exec_root, settings.storage_driver or None)
         self.images = Images(ContentStore(root / "content"), self.snapshotter, self.database, self.events)
         self.registries = Registries(
@@ -113,12 +117,31 @@ class Engine:
     async def start(self) -> None:
         """Restore what ran, then listen; raises `Unavailable`, `Invalid`."""
         self.keeper.start()
-        self.keeper.lost = lambda: self.lost()
+        self.keeper.lost = lambda: self._replace_keeper_soon()
         await self.networks.start()
         await restore(self.containers)
         await listen(self.server, self.settings)
         if self.settings.registry_listen:
             await listen_registry(self.registry, self.settings.registry_listen)
+
+    def _replace_keeper_soon(self) -> None:
+        self.containers.spawn(self._replace_keeper())
+
+    async def _replace_keeper(self) -> None:
+        """The keeper was killed: end what it held, and go on with another one."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._keeper_pid, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
+        try:
+            await asyncio.to_thread(spawn_keeper, self.settings.exec_root)
+            client = KeeperClient(self.settings.exec_root / SOCKET_NAME)
+        except BoxshipError as error:
+            log.critical("no other keeper could be started: %s", error)
+            self.lost()
+            return
+        await end_leftovers(self.containers, set())
+        self._keeper_pid = client.peer_pid()
+        self.keeper.replace(client)
+        log.warning("containers have ended with the keeper; another one was started")
 
     def reload(self, settings: Settings) -> None:
         """Take over what may change while the engine runs."""
@@ -145,7 +168,7 @@ class Engine:
         if not running:
             with contextlib.suppress(BoxshipError, TimeoutError):
                 async with asyncio.timeout(2):
-                    await self.keeper.ask(Shutdown())
+                    await self.keeper.shut_down()
             if not self.settings.cgroup_parent:
                 self.containers.cgroups.delete(self._cgroup_parent)
         self.keeper.close()

@@ -11,6 +11,9 @@ from boxship.runtime.client import SOCKET_NAME, KeeperClient, spawn_keeper
 from boxship.syscalls import mount as m
 from boxship.syscalls import namespaces as ns
 
+FIRST_PASSED = 3
+"""sd_listen_fds(3)."""
+
 
 def hold(root: Path) -> int:
     """Lock a data root for this process: the lock's descriptor. Raises `Conflict` with the pid that holds it."""
@@ -28,6 +31,14 @@ def hold(root: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
+
+
+def keep_passed_sockets() -> None:
+    """Sockets passed by an activator (sd_listen_fds(3)) are this process's alone: the keeper must not inherit them."""
+    passed = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and passed.isdigit():
+        for descriptor in range(FIRST_PASSED, FIRST_PASSED + int(passed)):
+            os.set_inheritable(descriptor, False)
 
 
 def connect_keeper(exec_root: Path) -> KeeperClient:

@@ -8,11 +8,9 @@ import ssl
 from pathlib import Path
 
 from boxship.daemon.configuration import Settings
+from boxship.daemon.isolation import FIRST_PASSED
 from boxship.errors import Invalid
 from boxship.http.server import Server
-
-_FIRST_PASSED = 3
-"""sd_listen_fds(3)."""
 
 
 async def listen(server: Server, settings: Settings) -> None:
@@ -45,7 +43,7 @@ def _passed() -> list[socket.socket]:
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or not os.environ.get("LISTEN_FDS", "").isdigit():
         raise Invalid("fd:// needs sockets passed by an activator, and there are none", hint="see systemd.socket(5)")
     count = int(os.environ["LISTEN_FDS"])
-    return [socket.socket(fileno=descriptor) for descriptor in range(_FIRST_PASSED, _FIRST_PASSED + count)]
+    return [socket.socket(fileno=descriptor) for descriptor in range(FIRST_PASSED, FIRST_PASSED + count)]
 
 
 async def listen_registry(server: Server, address: str) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from boxship.daemon import configuration
 from boxship.daemon.configuration import Settings
-from boxship.daemon.isolation import connect_keeper, hold
+from boxship.daemon.isolation import connect_keeper, hold, keep_passed_sockets
 from boxship.errors import BoxshipError, Denied
 from boxship.runtime.client import KeeperClient
 
@@ -28,6 +28,11 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING
            "fatal": logging.CRITICAL}  # fmt: skip
 
 
+def run() -> int:
+    """`boxshipd`."""
+    return main(sys.argv[1:])
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run until stopped; the exit code."""
     try:
@@ -35,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         if os.geteuid() != 0:
             raise Denied("the daemon needs root")
         _log_to_stderr(settings)
+        keep_passed_sockets()
         locks = [hold(root) for root in dict.fromkeys((settings.data_root, settings.exec_root))]
         client = connect_keeper(settings.exec_root)
         with _pidfile(settings.pidfile):
@@ -79,7 +85,12 @@ async def _serve(settings: Settings, file: Path, client: KeeperClient) -> None:
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(engine, file))
     engine.lost = stopping.set
-    await engine.start()
+    try:
+        await engine.start()
+    except BoxshipError:
+        # nothing of a start that failed stays; what ran before goes on
+        await engine.stop(keep_containers=True)
+        raise
     # what lives as long as the process need not be looked at by every collection
     gc.collect()
     gc.freeze()

@@ -102,7 +102,6 @@ class Networks:
         for network in list(self._networks.all.values()):
             if network.driver == "bridge":
                 await self._realise(network)
-        self._refill()
 
     async def _realise(self, network: Network) -> None:
         """Make a network's bridge where it is missing, and let the firewall know it."""
@@ -642,6 +641,8 @@ class Networks:
                         await self._serve_names(record.container, namespace, record.resolvers, record.dns_ports)
                     finally:
                         os.close(namespace)
+        # only now: the spares must not take what a running container has
+        self._refill()
 
     # --- spares ---
 

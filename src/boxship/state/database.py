@@ -8,6 +8,7 @@ the order of the changes; what is grouped by `transaction()` becomes durable tog
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -36,7 +37,6 @@ class Database:
         self._path = path
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._open_batch: list[_Change] | None = None
-        self._failure: Exception | None = None
         self._enqueued = 0
         self._written = 0
         try:
@@ -65,6 +65,8 @@ class Database:
         connection = self._connect()
         try:
             rows = connection.execute("SELECT key, body FROM documents WHERE collection = ?", (name,)).fetchall()
+        except sqlite3.Error as error:
+            raise Internal(f"{self._path} cannot be used: {error}", hint="is it damaged?") from error
         finally:
             connection.close()
         decoder = msgspec.json.Decoder(kind)
@@ -90,13 +92,15 @@ class Database:
             self._enqueue(batch)
 
     async def committed(self) -> None:
-        """Wait until every change made so far is journalled; raises `Internal` if the journal failed."""
+        """Wait until every change made so far is journalled; raises `Internal` where that failed.
+
+        What could not be written is kept, and tried again before whatever comes next: once a full disk has room,
+        the journal is whole again.
+        """
         if self._written < self._enqueued:
             future: Future[None] = Future()
             self._queue.put(([], future))
             await asyncio.wrap_future(future)
-        if self._failure is not None:
-            raise Internal(f"{self._path} could not be written: {self._failure}")
 
     def close(self) -> None:
         """Write what is queued, and close."""
@@ -124,17 +128,27 @@ class Database:
 
     def _write(self) -> None:
         connection = self._connect()
+        pending: list[list[_Change]] = []
         while (item := self._queue.get()) is not None:
             batch, waiter = item
+            pending += [batch] if batch else []
+            failure: sqlite3.Error | None = None
             try:
-                if batch:
-                    _apply(connection, batch)
+                while pending:
+                    _apply(connection, pending[0])
+                    del pending[0]
+                    self._written += 1
             except sqlite3.Error as error:
-                self._failure = error
-            if waiter is None:
-                self._written += 1
-            elif waiter.set_running_or_notify_cancel():  # whoever waited may have gone
+                failure = error
+            if waiter is None or not waiter.set_running_or_notify_cancel():
+                continue  # whoever waited may have gone
+            if failure is None:
                 waiter.set_result(None)
+            else:
+                waiter.set_exception(Internal(f"{self._path} could not be written: {failure}"))
+        with contextlib.suppress(sqlite3.Error):
+            for batch in pending:
+                _apply(connection, batch)
         connection.close()
 
 
@@ -148,7 +162,8 @@ def _apply(connection: sqlite3.Connection, batch: list[_Change]) -> None:
                 connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (collection, key, body))
         connection.execute("COMMIT")
     except sqlite3.Error:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk has ended it already
+            connection.execute("ROLLBACK")
         raise
 
 

@@ -94,23 +94,32 @@ async def test_a_transaction_is_one_batch(tmp_path: Path, monkeypatch: pytest.Mo
     assert batches == [3, 1]
 
 
-async def test_a_batch_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
+async def test_a_batch_that_fails_is_written_whole_once_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.db"
+    apply = module._apply
+
+    def full(connection: sqlite3.Connection, batch: list[tuple[str, str, bytes | None]]) -> None:
+        apply(connection, [*batch, ("things", None, b"")])  # type: ignore[list-item]
+
     with opened(path) as database:
         things = database.collection("things", Thing)
         things.put("kept", Thing("kept"))
         await database.committed()
+        monkeypatch.setattr(module, "_apply", full)
         with database.transaction():
-            things.put("half", Thing("half"))
-            database.record("things", "whole", memoryview(b"x"))  # type: ignore[arg-type]
-            database.record("things", None, b"")  # type: ignore[arg-type]
+            things.put("one", Thing("first"))
+            things.put("two", Thing("two"))
         with pytest.raises(Internal, match="could not be written"):
             await database.committed()
-        # and no one is told later that all is well
-        things.put("later", Thing("later"))
+        things.put("one", Thing("second"))
+        # and no one is told that all is well meanwhile
         with pytest.raises(Internal):
             await database.committed()
-    assert set(stored(path)) == {"kept", "later"}
+        with opened(path) as other:
+            assert set(other.collection("things", Thing).all) == {"kept"}
+        monkeypatch.setattr(module, "_apply", apply)
+        await database.committed()
+    assert {key: thing.name for key, thing in stored(path).items()} == {"kept": "kept", "one": "second", "two": "two"}
 
 
 async def test_whoever_waits_waits_for_all_that_was_changed_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

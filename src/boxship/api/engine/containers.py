@@ -18,7 +18,7 @@ from boxship.containers import processes
 from boxship.containers.config import ContainerConfig, HostConfig, NetworkingConfig, RestartPolicy
 from boxship.containers.model import Container, LogQuery, WaitResult
 from boxship.containers.processes import Reading
-from boxship.errors import Conflict, Invalid, NotFound
+from boxship.errors import BoxshipError, Conflict, Invalid, NotFound
 from boxship.http.message import Hijacked, Request, Response, json_response
 from boxship.oci.platform import Platform
 from boxship.oci.reference import Reference
@@ -44,7 +44,11 @@ async def create(services: Services, request: Request, version: Version) -> Resp
         body.networking_config or NetworkingConfig(),
         platform,
     )
-    await services.database.committed()
+    try:
+        await services.database.committed()
+    except BoxshipError:
+        await services.containers.remove(container.id, volumes=True)
+        raise
     warnings: list[str] = []
     return json_response({"Id": container.id, "Warnings": warnings}, 201)
 

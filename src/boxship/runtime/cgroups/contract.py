@@ -49,6 +49,10 @@ class Cgroups(Protocol):
 
     def processes(self, path: str) -> list[int]: ...
 
+    def children(self, path: str) -> list[str]:
+        """The names of the groups right below."""
+        ...
+
     def stats(self, path: str) -> CgroupStats: ...
 
     def oom_kills(self, path: str) -> int: ...
@@ -88,6 +92,14 @@ def write(path: Path, value: object) -> None:
             file.write(str(value))
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror} (writing {str(value)!r})", str(path)) from error
+
+
+def subdirectories(directory: Path) -> list[str]:
+    """The names of the groups below a group's directory; none where it is not there."""
+    try:
+        return [entry.name for entry in directory.iterdir() if entry.is_dir()]
+    except FileNotFoundError:
+        return []
 
 
 def remove_tree(directory: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from boxship.runtime.cgroups.contract import CgroupStats, Resources, read_int, read_pairs, remove_tree, write
+from boxship.runtime.cgroups.contract import CgroupStats, Resources, read_int, read_pairs, remove_tree, subdirectories, write
 
 _NO_LIMIT = 1 << 62
 _NAMED = "systemd"
@@ -139,6 +139,9 @@ class CgroupsV1:
         with contextlib.suppress(OSError):
             found = [int(line) for line in (directory / "cgroup.procs").read_text().split()]
         return found
+
+    def children(self, path: str) -> list[str]:
+        return sorted({name for each in self._controllers for name in subdirectories(self._root / each / path.lstrip("/"))})
 
     def stats(self, path: str) -> CgroupStats:
         account = self._at("cpuacct", path) or Path("/nonexistent")

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from boxship.runtime.cgroups import devices
-from boxship.runtime.cgroups.contract import CgroupStats, Resources, read_int, read_pairs, remove_tree, write
+from boxship.runtime.cgroups.contract import CgroupStats, Resources, read_int, read_pairs, remove_tree, subdirectories, write
 
 _WANTED = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 
@@ -95,6 +95,9 @@ class CgroupsV2:
         with contextlib.suppress(OSError):
             found = [int(line) for line in (self._at(path) / "cgroup.procs").read_text().split()]
         return found
+
+    def children(self, path: str) -> list[str]:
+        return subdirectories(self._at(path))
 
     def stats(self, path: str) -> CgroupStats:
         directory = self._at(path)
