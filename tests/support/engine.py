@@ -70,6 +70,8 @@ class Engine:
     directory: Path
     flags: Sequence[str] = ()
     env: dict[str, str] = field(default_factory=dict)
+    wrapper: Sequence[str] = ()
+    """What the daemon's command starts with."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,7 +97,7 @@ class Engine:
 
     def start(self) -> None:
         """Start the daemon and wait until it answers."""
-        arguments = [sys.executable, "-m", "boxship.daemon", "-H", self.host, "--data-root", str(self.data_root),
+        arguments = [*self.wrapper, sys.executable, "-m", "boxship.daemon", "-H", self.host, "--data-root", str(self.data_root),
                      "--exec-root", str(self.exec_root), *self.flags]  # fmt: skip
         with (self.directory / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -188,10 +190,10 @@ class Engine:
 
 
 @contextlib.contextmanager
-def running_engine(directory: Path, *flags: str, busybox: bool = True) -> Iterator[Engine]:
+def running_engine(directory: Path, *flags: str, busybox: bool = True, wrapper: Sequence[str] = ()) -> Iterator[Engine]:
     """A daemon for as long as the context lasts; its containers go with it."""
     directory.mkdir(parents=True, exist_ok=True)
-    engine = Engine(directory, flags)
+    engine = Engine(directory, flags, wrapper=wrapper)
     engine.start()
     try:
         if busybox:
