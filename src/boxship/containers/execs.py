@@ -49,6 +49,11 @@ class Execs:
         session = self._sessions.get(identity)
         if session is None:
             raise NotFound(f"No such exec instance: {identity}")
+        try:
+            self._containers.get(session.container)
+        except NotFound:
+            del self._sessions[identity]
+            raise NotFound(f"No such exec instance: {identity}") from None
         return session
 
     def of(self, container: str) -> list[str]:

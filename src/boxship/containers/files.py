@@ -62,13 +62,13 @@ class Files:
         """Raises `NotFound` in Docker's words."""
         container = self._containers.get(name)
         with self._root(container) as root:
-            return _stat(root, path, container.id)
+            return _stat(root, path, name)
 
     def read(self, name: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
         """A path as a tar stream; raises `NotFound`."""
         container = self._containers.get(name)
         with self._root(container) as root:
-            status = _stat(root, path, container.id)
+            status = _stat(root, path, name)
         self._containers.publish("archive-path", container)
 
         def produce(out: BinaryIO) -> None:

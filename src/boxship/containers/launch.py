@@ -13,7 +13,7 @@ from boxship.containers import environment, mounts, specification
 from boxship.containers.keeper import Keeper
 from boxship.containers.model import Container
 from boxship.containers.ports import port_requests
-from boxship.errors import Conflict
+from boxship.errors import Conflict, Invalid
 from boxship.network import resolvers
 from boxship.network.model import Attachment, Endpoint, EndpointRequest
 from boxship.network.service import Networks
@@ -91,7 +91,7 @@ class Launcher:
     def seccomp_program(self, container: Container, held: list[str], *, privileged: bool = False) -> bytes | None:
         """The filter for a process with these capabilities; None for unconfined. Raises `Invalid`."""
         for option in container.host.security_opt or []:
-            name, _, value = option.replace(":", "=", 1).partition("=")
+            name, value = specification.security_option(option)
             if name == "seccomp":
                 if value == "unconfined":
                     return None
@@ -131,6 +131,9 @@ class Launcher:
     def _write_files(self, container: Container, directory: Path, endpoints: tuple[Endpoint, ...], *, embedded: bool) -> None:
         host = container.host
         mode = host.network_mode
+        if host.ipc_mode.startswith("container:") and self._find(host.ipc_mode[10:]).host.ipc_mode not in ("shareable", "host"):
+            donor = self._find(host.ipc_mode[10:])
+            raise Invalid(f"container {donor.id} has a non-shareable IPC (hint: use IpcMode:shareable for the donor container)")
         if mode.startswith("container:"):
             other = self._directory(self._find(mode[10:]).id)
             for name in ("resolv.conf", "hostname", "hosts"):

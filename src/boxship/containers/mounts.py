@@ -21,6 +21,11 @@ _PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave"})
 _SHARED = frozenset({"shared", "rshared"})
 _MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "copy", "cached", "delegated", "consistent", "rro"})
 
+_TMPFS_OPTIONS = frozenset(
+    {"ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "strictatime", "relatime", "defaults",
+     "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge", "mpol"}
+)  # fmt: skip
+
 Find = Callable[[str], Container]
 
 
@@ -45,7 +50,7 @@ def resolve(
     for mount in host.mounts or []:
         place(_mount(mount, volumes))
     for destination, options in (host.tmpfs or {}).items():
-        place(MountPoint("tmpfs", _clean(destination), options=[part for part in options.split(",") if part]))
+        place(MountPoint("tmpfs", _clean(destination), options=_tmpfs_options(options)))
     image_volumes = image.config.config.volumes if image.config.config else None
     for destination in {**(image_volumes or {}), **(config.volumes or {})}:
         cleaned = _clean(destination)
@@ -55,6 +60,14 @@ def resolve(
                 "volume", cleaned, str(volumes.path(volume.name)), volume.name, "local", copy=True, anonymous=True
             )
     return [points[key] for key in sorted(points)]
+
+
+def _tmpfs_options(text: str) -> list[str]:
+    options = [part for part in text.split(",") if part]
+    for option in options:
+        if option.partition("=")[0] not in _TMPFS_OPTIONS:
+            raise Invalid(f"invalid tmpfs option {option!r}")
+    return options
 
 
 def _clean(path: str) -> str:

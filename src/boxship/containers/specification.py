@@ -108,9 +108,17 @@ def process(
     }
 
 
+def security_option(text: str) -> tuple[str, str]:
+    """Name and value of a `--security-opt`; the colon is the older of the two separators that Docker takes."""
+    name, _, value = text.partition("=")
+    if ":" in name:
+        name, _, value = text.partition(":")
+    return name, value
+
+
 def _no_new_privileges(host: HostConfig) -> bool:
     for option in host.security_opt or []:
-        name, _, value = option.replace(":", "=", 1).partition("=")
+        name, value = security_option(option)
         if name == "no-new-privileges":
             return value in ("", "true", "1")
     return False
@@ -123,8 +131,8 @@ def effective_capabilities(host: HostConfig, *, privileged: bool = False) -> lis
     if host.privileged or privileged:
         return everything
     held = dict.fromkeys(capabilities.DEFAULT)
-    dropped = [_capability(name) for name in host.cap_drop or []]
-    added = [_capability(name) for name in host.cap_add or []]
+    dropped = [_capability(name, "CapDrop") for name in host.cap_drop or []]
+    added = [_capability(name, "CapAdd") for name in host.cap_add or []]
     if "ALL" in dropped:
         held = {}
     if "ALL" in added:
@@ -137,13 +145,13 @@ def effective_capabilities(host: HostConfig, *, privileged: bool = False) -> lis
     return list(held)
 
 
-def _capability(name: str) -> str:
+def _capability(name: str, field: str) -> str:
     upper = name.upper()
     if upper == "ALL":
         return upper
     full = upper if upper.startswith("CAP_") else f"CAP_{upper}"
     if full not in capabilities.NAMES:
-        raise Invalid(f'invalid capability: unknown capability: "{full}"')
+        raise Invalid(f'invalid {field}: unknown capability: "{full}"')
     return full
 
 
@@ -194,17 +202,15 @@ def _mounts(container: Container, around: Surroundings) -> list[Spec]:
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", access]},
     ]  # fmt: skip
     mounts += _cgroup_mounts(host, around, access)
-    if host.ipc_mode == "host":
-        mounts.append({"destination": "/dev/mqueue", "type": "bind", "source": "/dev/mqueue", "options": ["rbind"]})
-    else:
-        mounts.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
-                       "options": ["nosuid", "noexec", "nodev"]})  # fmt: skip
+    # always that of the IPC namespace in which the container is
+    mounts.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+                   "options": ["nosuid", "noexec", "nodev"]})  # fmt: skip
     if host.ipc_mode == "host":
         mounts.append({"destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": ["rbind"]})
     elif host.ipc_mode.startswith("container:"):
         pid = around.pid_of(host.ipc_mode[10:])
-        mounts.append({"destination": "/dev/shm", "type": "bind", "source": f"/proc/{pid}/root/dev/shm",
-                       "options": ["rbind"]})  # fmt: skip
+        mounts.append({"destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": ["bind"],
+                       "namespace": f"/proc/{pid}/ns/mnt"})  # fmt: skip
     elif host.ipc_mode != "none":
         size = host.shm_size or DEFAULT_SHM_SIZE
         mounts.append({"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
@@ -405,6 +411,8 @@ def validate(config: ContainerConfig, host: HostConfig, log_drivers: frozenset[s
         raise Invalid(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
     if host.nano_cpus and (host.cpu_quota or host.cpu_period):
         raise Invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    _check_cpus(host)
+    _check_modes(host)
     available = os.cpu_count() or 1
     if host.nano_cpus < 0 or host.nano_cpus > available * 1_000_000_000:
         raise Invalid(f"range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available")
@@ -438,13 +446,62 @@ def validate(config: ContainerConfig, host: HostConfig, log_drivers: frozenset[s
         raise Invalid(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
 
 
+def _check_cpus(host: HostConfig) -> None:
+    if 0 < host.cpu_quota < 1000:
+        raise Invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise Invalid("Range of blkio weight is from 10 to 1000")
+    for text, name, what, path in (
+        (host.cpuset_cpus, "cpus", "CPUs", "/sys/devices/system/cpu/online"),
+        (host.cpuset_mems, "mems", "memory nodes", "/sys/devices/system/node/online"),
+    ):
+        wanted = _numbers_in(text)
+        if wanted is None:
+            raise Invalid(f"Invalid value {text} for cpuset {name}")
+        try:
+            with open(path) as file:
+                online = file.read().strip()
+        except OSError:
+            online = "0"  # a kernel without NUMA has one node and no file
+        if not wanted <= (_numbers_in(online) or set()):
+            raise Invalid(f"Requested {what} are not available - requested {text}, available: {online}")
+
+
+def _numbers_in(text: str) -> set[int] | None:
+    """The numbers of a list such as `0-2,5` (cpuset(7)); None where it is none."""
+    found: set[int] = set()
+    for part in text.split(",") if text else ():
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            return None
+        found.update(range(int(first), min(int(last or first), 1 << 16) + 1))
+    return found
+
+
+def _check_modes(host: HostConfig) -> None:
+    for mode, name, known in (
+        (host.pid_mode, "PID", ("", "host")),
+        (host.ipc_mode, "IPC", ("", "none", "private", "shareable", "host")),
+        (host.uts_mode, "UTS", ("", "host")),
+        (host.cgroupns_mode, "cgroup namespace", ("", "private", "host")),
+    ):
+        if mode not in known and not (name in ("PID", "IPC") and mode.startswith("container:")):
+            raise Invalid(f"invalid {name} mode: {mode}")
+    if host.userns_mode not in ("", "host"):
+        raise Unsupported(f"--userns={host.userns_mode} is not supported", hint="only host")
+
+
 class NotFoundDriver(Invalid):
     """Raised for a log driver that does not exist."""
 
 
 def _check_security_option(option: str) -> None:
-    name, _, value = option.replace(":", "=", 1).partition("=")
-    if name in ("no-new-privileges", "seccomp", "systempaths", "label"):
+    name, value = security_option(option)
+    if name in ("no-new-privileges", "seccomp", "systempaths"):
+        return
+    if name == "label":
+        if value != "disable":
+            raise Unsupported(f"--security-opt {option} is not supported: no SELinux labels are set")
         return
     if name == "apparmor":
         if value not in ("unconfined", "") and not os.path.exists("/sys/kernel/security/apparmor"):

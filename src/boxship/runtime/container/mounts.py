@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from boxship.runtime.failure import StartFailure, describe
 from boxship.syscalls import mount as m
+from boxship.syscalls import namespaces as ns
 from boxship.syscalls.files import open_in_root
 
 Spec = dict[str, Any]
@@ -96,7 +97,7 @@ def _mount_one(root: int, entry: Spec) -> None:
         clear |= _ATIME
     if bind:
         source = entry["source"]
-        mounted = m.clone_tree(source, recursive=recursive_bind)
+        mounted = _clone(source, entry.get("namespace"), recursive=recursive_bind)
         is_directory = stat.S_ISDIR(os.fstat(mounted).st_mode)
         if attributes:
             m.set_attributes(mounted, add=attributes, clear=clear)
@@ -118,6 +119,23 @@ def _mount_one(root: int, entry: Spec) -> None:
             os.close(target)
     finally:
         os.close(mounted)
+
+
+def _clone(source: str, namespace: str | None, *, recursive: bool) -> int:
+    """A bind mount of `source`, which lies in another mount namespace where one is given: only there it can be cloned."""
+    if namespace is None:
+        return m.clone_tree(source, recursive=recursive)
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    other = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        ns.enter(other, ns.CLONE_NEWNS)
+        try:
+            return m.clone_tree(source, recursive=recursive)
+        finally:
+            ns.enter(own, ns.CLONE_NEWNS)
+    finally:
+        os.close(own)
+        os.close(other)
 
 
 def open_target(root: int, path: str, *, directory: bool) -> int:
