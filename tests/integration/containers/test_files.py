@@ -67,7 +67,10 @@ def test_a_link_does_not_lead_out(engine: Engine, tmp_path: Path) -> None:
     # the attack swaps links while it is copied: whichever is met, it is resolved inside the container
     secret = tmp_path / "secret"
     secret.write_text("of the host")
-    script = f"mkdir -p /real{tmp_path}; while :; do rm -rf /swap; ln -s {tmp_path} /swap; rm /swap; mkdir /swap; echo own >/swap/secret; done"
+    script = (
+        f"mkdir -p /real{tmp_path}; while :; do rm -rf /swap; ln -s {tmp_path} /swap;"
+        " rm /swap; mkdir /swap; echo own >/swap/secret; done"
+    )
     engine.docker("run", "-d", "--name", "it", "busybox", "sh", "-c", script)
     for number in range(10):
         engine.docker("cp", "it:/swap/secret", str(tmp_path / f"got{number}"), check=False)

@@ -128,7 +128,10 @@ def test_system_paths_unconfined(engine: Engine) -> None:
 
 
 def test_privileged(engine: Engine) -> None:
-    script = "mkdir /m && mount -t tmpfs t /m && grep -c ' /proc/' /proc/self/mounts; ls /dev/kmsg; grep ^Seccomp: /proc/self/status; grep ' /sys ' /proc/mounts"
+    script = (
+        "mkdir /m && mount -t tmpfs t /m && grep -c ' /proc/' /proc/self/mounts;"
+        " ls /dev/kmsg; grep ^Seccomp: /proc/self/status; grep ' /sys ' /proc/mounts"
+    )
     done = engine.docker("run", "--rm", "--privileged", "busybox", "sh", "-c", script, check=False).stdout.splitlines()
     assert done[:2] == ["0", "/dev/kmsg"]
     assert done[2].split()[1] == "0"
