@@ -45,6 +45,8 @@ class Workshop:
         future: Future[T] = Future()
 
         def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # whoever asked has gone; the thread must not
             try:
                 future.set_result(function())
             except BaseException as error:
