@@ -39,11 +39,11 @@ def print_rows(rows: Sequence[Row], columns: Mapping[str, Any], form: str | None
         click.echo(render({key: row[key] for key in sorted(row)}))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns."""
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], least: int = _MIN_WIDTH) -> None:
+    """Print aligned columns, each at least that wide."""
     lines = [head, *rows]
     widths = [
-        max(_MIN_WIDTH, _PADDING + max(len(line[column]) for line in lines if len(line) > column + 1))
+        max(least, _PADDING + max(len(line[column]) for line in lines if len(line) > column + 1))
         for column in range(max(len(line) for line in lines) - 1)
     ]
     for line in lines:

@@ -101,7 +101,7 @@ def _find(session: Session, name: str, kinds: list[str], *, sizes: bool) -> Any:
 def top(session: Session, container: str, arguments: tuple[str, ...]) -> None:
     """List the processes of a container; further arguments are options of ps(1)."""
     found = session.get(at("containers", container, "top"), ps_args=" ".join(arguments))
-    f.print_table(found["Titles"], found["Processes"])
+    f.print_table(found["Titles"], found["Processes"], least=20)
 
 
 @command("port")
