@@ -18,6 +18,7 @@ from boxship.daemon.configuration import Settings
 from boxship.daemon.isolation import connect_keeper, hold, keep_passed_sockets
 from boxship.errors import BoxshipError, Denied
 from boxship.runtime.client import KeeperClient
+from boxship.runtime.protocol import Shutdown
 
 if TYPE_CHECKING:
     from boxship.daemon.engine import Engine
@@ -44,7 +45,13 @@ def main(arguments: Sequence[str]) -> int:
         locks = [hold(root) for root in dict.fromkeys((settings.data_root, settings.exec_root))]
         client = connect_keeper(settings.exec_root)
         with _pidfile(settings.pidfile):
-            asyncio.run(_serve(settings, file, client))
+            try:
+                asyncio.run(_serve(settings, file, client))
+            except BoxshipError:
+                # a keeper that holds nothing ends with the start that failed; one that does refuses
+                with contextlib.suppress(BoxshipError):
+                    client.send(Shutdown())
+                raise
         for lock in locks:
             os.close(lock)
     except BoxshipError as error:
