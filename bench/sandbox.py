@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ def inside() -> Path | None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run this program again in a sandbox and clean up after it; its exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     group = f"boxship-bench-{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="boxship-bench-", ignore_cleanup_errors=True) as directory:
         hierarchies = [entry for entry in sorted(_CGROUPS.iterdir()) if (entry / "cgroup.procs").exists()]
