@@ -118,9 +118,9 @@ class Request:
         return b"".join(parts)
 
     async def json(self, kind: type[T], *, default: T | None = None) -> T:
-        """The body as a structure; raises `Invalid` that names what is wrong. An empty body is `default`."""
-        data = await self.read()
-        if not data.strip():
+        """The body as a structure; raises `Invalid` that names what is wrong. An empty body, and null, is `default`."""
+        data = (await self.read()).strip()
+        if not data or (data == b"null" and default is not None):  # as the docker command commits, before 23
             if default is not None:
                 return default
             raise Invalid("invalid JSON: got EOF while reading request body")

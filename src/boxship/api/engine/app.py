@@ -14,12 +14,12 @@ from boxship.http.router import Router
 
 log = logging.getLogger(__name__)
 
-API_VERSION = (1, 51)
+API_VERSION = (1, 56)
 """The newest version spoken (the field's clients negotiate down to it)."""
 
 MIN_VERSION = (1, 24)
 
-_VERSIONED = re.compile(r"/v(\d+)\.(\d+)(/.*)")
+_VERSIONED = re.compile(r"/v(\d{1,9})(?:\.(\d{1,9}))?(/.*)")
 
 Version = tuple[int, int]
 Endpoint = Callable[[Services, Request, Version], Awaitable[Response]]
@@ -61,7 +61,7 @@ class EngineAPI:
         version = API_VERSION
         match = _VERSIONED.fullmatch(request.path)
         if match:
-            version = (int(match[1]), int(match[2]))
+            version = (int(match[1]), int(match[2] or 0))
             request.path = match[3]
         if version > API_VERSION:
             raise Invalid(f"client version {text(version)} is too new. Maximum supported API version is {text(API_VERSION)}")

@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
-from boxship.api.engine import render, streams
+from boxship.api.engine import progress, render, streams, versions
 from boxship.api.engine.filters import Filters, rfc3339, timestamp
 from boxship.api.engine.services import Services
 from boxship.containers import processes
 from boxship.containers.config import ContainerConfig, HostConfig, NetworkingConfig, RestartPolicy
 from boxship.containers.model import Container, LogQuery, WaitResult
 from boxship.containers.processes import Reading
-from boxship.errors import BoxshipError, Conflict, Invalid, NotFound
+from boxship.errors import BoxshipError, Conflict, Invalid, NotFound, Unsupported
 from boxship.http.message import Hijacked, Request, Response, json_response
 from boxship.oci.platform import Platform
 from boxship.oci.reference import Reference
@@ -36,6 +36,8 @@ async def create(services: Services, request: Request, version: Version) -> Resp
     config = ContainerConfig(**{field: getattr(body, field) for field in ContainerConfig.__struct_fields__})
     if not config.image:
         raise Invalid("config cannot be empty in order to create a container")
+    if config.mac_address and version >= (1, 52):
+        raise Invalid("container-wide MAC address no longer supported; use endpoint-specific MAC address instead")
     platform = Platform.parse(request.query.get("platform")) if request.query.get("platform") else None
     container = services.containers.create(
         request.query.get("name"),
@@ -55,7 +57,7 @@ async def create(services: Services, request: Request, version: Version) -> Resp
 
 _PORTS = r"\d+(-\d+)?(/(tcp|udp|sctp))?"
 _KNOWN = (
-    "ancestor", "before", "expose", "exited", "health", "id", "isolation", "is-task", "label", "name", "network",
+    "ancestor", "annotation", "before", "expose", "exited", "health", "id", "isolation", "is-task", "label", "name", "network",
     "publish", "since", "status", "volume",
 )  # fmt: skip
 
@@ -75,7 +77,9 @@ async def list_(services: Services, request: Request, version: Version) -> Respo
     documents = []
     for container in found:
         size = await asyncio.to_thread(_size, services, container) if query.flag("size") else None
-        documents.append(render.summary(services.containers, services.networks, container, size))
+        documents.append(
+            versions.container_summary(render.summary(services.containers, services.networks, container, size), version)
+        )
     return json_response(documents)
 
 
@@ -141,6 +145,7 @@ def _matches(services: Services, container: Container, filters: Filters) -> bool
         any_of("since", lambda v: container.created > containers.get(v).created),
         not filters.flag("is-task", default=False),
         filters.labels(container.config.labels),
+        filters.labels(container.host.annotations, name="annotation"),
     )  # fmt: skip
     return all(tests)
 
@@ -149,7 +154,8 @@ async def inspect(services: Services, request: Request, version: Version) -> Res
     container = services.containers.get(request.parameters["id"])
     size = await asyncio.to_thread(_size, services, container) if request.query.flag("size") else None
     execs = services.execs.of(container.id)
-    return json_response(render.container(services.containers, services.networks, container, execs, size))
+    document = render.container(services.containers, services.networks, container, execs, size)
+    return json_response(versions.container(document, version))
 
 
 async def start(services: Services, request: Request, version: Version) -> Response:
@@ -199,6 +205,10 @@ _UPDATABLE = frozenset(
 
 async def update(services: Services, request: Request, version: Version) -> Response:
     body = await request.json(HostConfig)
+    for option in ("blkio_weight_device", "blkio_device_read_bps", "blkio_device_write_bps", "blkio_device_read_iops",
+                   "blkio_device_write_iops"):  # fmt: skip
+        if getattr(body, option):
+            raise Unsupported(f"updating {option} of a container is not supported")
     changes: dict[str, object] = {
         field: value
         for field in _UPDATABLE
@@ -272,6 +282,10 @@ async def attach(services: Services, request: Request, version: Version) -> Resp
         if detached:
             containers.publish("detach", container)
     return Hijacked()
+
+
+async def attach_ws(services: Services, request: Request, version: Version) -> Response:
+    raise Unsupported("attaching over a websocket is not supported", hint="POST to /containers/{id}/attach")
 
 
 async def resize(services: Services, request: Request, version: Version) -> Response:
@@ -458,7 +472,7 @@ async def prune(services: Services, request: Request, version: Version) -> Respo
         except (Conflict, NotFound):
             continue
     services.events.publish("container", "prune", "", reclaimed=str(freed))
-    return json_response({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
+    return progress.pruned(request, version, removed, {"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
 
 ENDPOINTS = (
@@ -479,6 +493,7 @@ ENDPOINTS = (
     ("POST", "/containers/{id}/attach", attach),
     ("POST", "/containers/{id}/resize", resize),
     ("GET", "/containers/{id}/top", top),
+    ("GET", "/containers/{id}/attach/ws", attach_ws),
     ("GET", "/containers/{id}/stats", stats),
     ("GET", "/containers/{id}/changes", changes),
     ("GET", "/containers/{id}/export", export),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
+import json
+from urllib.parse import urlencode
 
 import msgspec
 
-from boxship.api.engine import progress, render
+from boxship.api.engine import progress, render, versions
 from boxship.api.engine.filters import Filters, timestamp
 from boxship.api.engine.services import Services
-from boxship.errors import Invalid, Unsupported
+from boxship.errors import Invalid, NotFound, Unsupported
 from boxship.http.message import Query, Request, Response, json_response
 from boxship.images.importing import import_tar
 from boxship.images.load import load as load_images
@@ -71,8 +73,10 @@ def platform_of(query: Query) -> Platform | None:
 async def list_(services: Services, request: Request, version: Version) -> Response:
     filters = Filters(request.query, ("before", "dangling", "label", "label!", "reference", "since", "until"))
     images = services.images
-    if request.query.get("filter"):
-        filters = Filters(Query(f'filters={{"reference":["{request.query.get("filter")}"]}}'), ("reference",))
+    if request.query.get("filter") and version < (1, 41):
+        filters = Filters(Query(urlencode({"filters": json.dumps({"reference": [request.query.get("filter")]})})), ("reference",))
+    if request.query.flag("manifests") or request.query.flag("identity"):
+        raise Unsupported("listing the manifests of images (manifests, identity) is not supported")
     parents = {image.parent for image in images.all()}
     shared = images.shared_by() if request.query.flag("shared-size") else None
     documents = []
@@ -83,15 +87,10 @@ async def list_(services: Services, request: Request, version: Version) -> Respo
         tags = [reference for reference in image.tags if _fits(filters, reference)]
         if not _matches(services, image, filters, bool(tags)):
             continue
-        document = render.image_summary(images, image, shared)
+        document = render.image_summary(images, image, shared, images.containers_of(image))
         if filters.get("reference"):
             document["RepoTags"] = [reference.familiar for reference in tags]
-        if version < (1, 43) and not document["RepoTags"]:
-            document["RepoTags"] = ["<none>:<none>"]
-            document["RepoDigests"] = document["RepoDigests"] or ["<none>@<none>"]
-        if version >= (1, 44):
-            del document["VirtualSize"]
-        documents.append(document)
+        documents.append(versions.image_summary(document, version))
     return json_response(documents)
 
 
@@ -166,14 +165,29 @@ def _labels(image: Image) -> dict[str, str]:
 
 
 async def inspect(services: Services, request: Request, version: Version) -> Response:
-    document = render.image(services.images, services.images.get(request.parameters["name"]))
-    if version >= (1, 44):
-        del document["VirtualSize"]
-    return json_response(document)
+    if request.query.flag("manifests"):
+        raise Unsupported("inspecting the manifests of an image (manifests) is not supported")
+    found = _get(services, request)
+    return json_response(versions.image(render.image(services.images, found), version))
+
+
+def _get(services: Services, request: Request) -> Image:
+    """The image named in the path; raises `NotFound` also where it is not of the platform asked for."""
+    name = request.parameters["name"]
+    found = services.images.get(name)
+    platform = platform_of(request.query)
+    if platform is not None and not found.config.platform.satisfies(platform):
+        raise NotFound(f"image with reference {name} was found but does not provide the specified platform ({platform})")
+    return found
+
+
+async def attestations(services: Services, request: Request, version: Version) -> Response:
+    services.images.get(request.parameters["name"])
+    return json_response({"message": "attestations of images are not kept by this engine"}, 501)
 
 
 async def history(services: Services, request: Request, version: Version) -> Response:
-    image = services.images.get(request.parameters["name"])
+    image = _get(services, request)
     return json_response(
         [
             {"Id": entry.id, "Created": render.created_seconds(entry.created), "CreatedBy": entry.created_by,
@@ -210,6 +224,8 @@ def _removed(removed: list[Removed]) -> list[dict[str, str]]:
 
 async def remove(services: Services, request: Request, version: Version) -> Response:
     query = request.query
+    if "platforms" in query:
+        raise Unsupported("removing single platforms of an image (platforms) is not supported")
     removed = services.images.remove(request.parameters["name"], force=query.flag("force"), prune_parents=not query.flag("noprune"))
     await services.database.committed()
     return json_response(_removed(removed))
@@ -232,15 +248,21 @@ async def prune(services: Services, request: Request, version: Version) -> Respo
     removed, freed = services.images.prune(accept)
     await services.database.committed()
     services.events.publish("image", "prune", "", reclaimed=str(freed))
-    return json_response({"ImagesDeleted": _removed(removed) or None, "SpaceReclaimed": freed})
+    report = {"ImagesDeleted": _removed(removed) or None, "SpaceReclaimed": freed}
+    return progress.pruned(request, version, [r.deleted for r in removed if r.deleted], report)
 
 
 async def save(services: Services, request: Request, version: Version) -> Response:
+    if len(request.query.all("platform")) > 1:
+        raise Unsupported("saving several platforms of an image is not supported")
     names = request.query.all("names") or [request.parameters["name"]]
     return Response(200, save_images(services.images, names, platform_of(request.query)), {"Content-Type": "application/x-tar"})
 
 
 async def load(services: Services, request: Request, version: Version) -> Response:
+    if request.query.get("platform"):
+        raise Unsupported("loading only some platforms (platform) is not supported")
+
     async def work(emit: progress.Emit) -> None:
         progress_of = (lambda _: None) if request.query.flag("quiet") else emit
         for line in await load_images(services.images, request.stream(), progress_of):
@@ -278,6 +300,7 @@ ENDPOINTS = (
     ("GET", "/images/search", search),
     ("GET", "/images/{name:path}/json", inspect),
     ("GET", "/images/{name:path}/history", history),
+    ("GET", "/images/{name:path}/attestations", attestations),
     ("GET", "/images/{name:path}/get", save),
     ("POST", "/images/{name:path}/push", push),
     ("POST", "/images/{name:path}/tag", tag),

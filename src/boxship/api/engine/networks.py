@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from boxship.api.engine import render
+from boxship.api.engine import progress, render, versions
 from boxship.api.engine.filters import Filters
 from boxship.api.engine.services import Services
 from boxship.containers.config import EndpointConfig
@@ -57,7 +57,9 @@ class _ConnectBody(msgspec.Struct, rename="pascal"):
 async def list_(services: Services, request: Request, version: Version) -> Response:
     filters = Filters(request.query, ("dangling", "driver", "id", "label", "name", "scope", "type"))
     found = [network for network in services.networks.all() if _matches(services, network, filters)]
-    return json_response([render.network(services.networks, network, detailed=False) for network in found])
+    return json_response(
+        [versions.network(render.network(services.networks, network, detailed=False), version) for network in found]
+    )
 
 
 def _matches(services: Services, network: Network, filters: Filters) -> bool:
@@ -105,7 +107,8 @@ async def create(services: Services, request: Request, version: Version) -> Resp
 
 
 async def inspect(services: Services, request: Request, version: Version) -> Response:
-    return json_response(render.network(services.networks, services.networks.get(request.parameters["id"]), detailed=True))
+    document = render.network(services.networks, services.networks.get(request.parameters["id"]), detailed=True)
+    return json_response(versions.network(document, version))
 
 
 async def remove(services: Services, request: Request, version: Version) -> Response:
@@ -163,11 +166,12 @@ async def prune(services: Services, request: Request, version: Version) -> Respo
     )
     await services.database.committed()
     services.events.publish("network", "prune", "", reclaimed="0")
-    return json_response({"NetworksDeleted": removed or None})
+    return progress.pruned(request, version, removed, {"NetworksDeleted": removed or None})
 
 
 ENDPOINTS = (
     ("GET", "/networks", list_),
+    ("GET", "/networks/", list_),
     ("POST", "/networks/create", create),
     ("POST", "/networks/prune", prune),
     ("GET", "/networks/{id}", inspect),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from boxship.errors import BoxshipError, Internal
-from boxship.http.message import Response
+from boxship.http.message import Request, Response, json_response
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,15 @@ def size(count: float) -> str:
             return f"{count:.4g}{unit}"
         count /= 1000
     return f"{count:.4g}GB"
+
+
+def pruned(request: Request, version: tuple[int, int], removed: Sequence[str], report: Mapping[str, object]) -> Response:
+    """The answer to a prune: its report, or since 1.56 (`stream`) a line for each thing removed and the report at the end."""
+    if version < (1, 56) or not request.query.flag("stream"):
+        return json_response(report)
+    lines: list[Message] = [{"id": identity, "status": "Deleted"} for identity in removed]
+    lines.append({"aux": report})
+    return Response(200, b"".join(json.dumps(line).encode() + b"\n" for line in lines), {"Content-Type": "application/jsonl"})
 
 
 async def streamed(work: Callable[[Emit], Awaitable[object]]) -> Response:

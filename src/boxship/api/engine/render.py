@@ -154,6 +154,10 @@ def summary(containers: Containers, networks: Networks, container: Container, si
         "NetworkSettings": {"Networks": _endpoints(container, networks, record)},
         "Mounts": mount_points(container),
     }
+    checked = containers.health(container.id)
+    found["Health"] = {"Status": checked.status if checked else "none", "FailingStreak": checked.failing_streak if checked else 0}
+    if container.host.annotations:
+        found["HostConfig"]["Annotations"] = container.host.annotations
     if size is not None:
         found["SizeRw"], found["SizeRootFs"] = size
     return found

@@ -25,6 +25,10 @@ async def no_plugin(services: Services, request: Request, version: Version) -> R
     raise NotFound(f'plugin "{request.parameters["name"]}" not found')
 
 
+async def no_plugin_support(services: Services, request: Request, version: Version) -> Response:
+    raise Unsupported("plugins are not supported")
+
+
 async def no_session(services: Services, request: Request, version: Version) -> Response:
     raise Unsupported("BuildKit sessions are not supported", hint="build with DOCKER_BUILDKIT=0")
 
@@ -39,7 +43,16 @@ ENDPOINTS = (
     *((method, path, no_swarm) for method, path in (
         ("GET", "/swarm"), ("POST", "/swarm/init"), ("POST", "/swarm/join"), ("POST", "/swarm/leave"),
         ("POST", "/swarm/update"), ("GET", "/swarm/unlockkey"), ("POST", "/swarm/unlock"))),
+    ("GET", "/services/{id}/logs", no_swarm),
+    ("GET", "/tasks/{id}/logs", no_swarm),
+    ("PUT", "/volumes/{name}", no_swarm),
     ("GET", "/plugins", no_plugins),
+    ("GET", "/plugins/privileges", no_plugin_support),
+    ("POST", "/plugins/pull", no_plugin_support),
+    ("POST", "/plugins/create", no_plugin_support),
+    ("DELETE", "/plugins/{name:path}", no_plugin),
+    *(("POST", f"/plugins/{{name:path}}/{verb}", no_plugin)
+      for verb in ("enable", "disable", "upgrade", "push", "set")),
     ("GET", "/plugins/{name:path}/json", no_plugin),
     ("POST", "/session", no_session),
     ("POST", "/grpc", no_session),

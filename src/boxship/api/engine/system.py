@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from boxship.api.engine import render
+from boxship.api.engine import render, versions
 from boxship.api.engine.filters import Filters, rfc3339, timestamp
 from boxship.api.engine.services import Services
 from boxship.containers.log_options import LOG_DRIVERS
+from boxship.errors import Invalid
 from boxship.events.bus import Event
 from boxship.http.message import Request, Response, json_response
 
@@ -119,8 +120,10 @@ async def info(services: Services, request: Request, version: Version) -> Respon
         "SecurityOptions": ["name=seccomp,profile=builtin"],
         "ProductLicense": "Apache-2.0",
         "Warnings": None,
+        "CDISpecDirs": [],
+        "FirewallBackend": {"Driver": "nftables"},
     }  # fmt: skip
-    return json_response(document)
+    return json_response(versions.info(document, version))
 
 
 def _operating_system() -> str:
@@ -137,13 +140,14 @@ _FILTERS = (*_KINDS, "event", "label", "scope", "type", "id")
 async def events(services: Services, request: Request, version: Version) -> Response:
     filters = Filters(request.query, _FILTERS)
     since, until = timestamp(request.query.get("since")), timestamp(request.query.get("until"))
+    kind, start = _event_stream(request.headers.get("Accept"), version)
 
     async def body() -> AsyncIterator[bytes]:
         with services.events.subscribe() as subscription:
             if since:
                 for event in services.events.history():
                     if event.time_ns >= since and (not until or event.time_ns <= until) and _wanted(event, filters):
-                        yield _line(event)
+                        yield _line(event, version, start)
             while True:
                 seconds = (until - time.time_ns()) / 1e9 if until else None
                 if seconds is not None and seconds <= 0:
@@ -154,9 +158,9 @@ async def events(services: Services, request: Request, version: Version) -> Resp
                 except TimeoutError:
                     return
                 if _wanted(event, filters):
-                    yield _line(event)
+                    yield _line(event, version, start)
 
-    return Response(200, body(), {"Content-Type": "application/json"})
+    return Response(200, body(), {"Content-Type": kind})
 
 
 def _wanted(event: Event, filters: Filters) -> bool:
@@ -177,8 +181,8 @@ def _wanted(event: Event, filters: Filters) -> bool:
     )
 
 
-def _line(event: Event) -> bytes:
-    document = {
+def _line(event: Event, version: Version, start: bytes) -> bytes:
+    document: dict[str, Any] = {
         "Type": event.kind,
         "Action": event.action,
         "Actor": {"ID": event.actor, "Attributes": event.attributes},
@@ -186,17 +190,25 @@ def _line(event: Event) -> bytes:
         "time": event.time_ns // 1_000_000_000,
         "timeNano": event.time_ns,
     }
-    if event.kind in ("container", "image"):
-        document |= {"status": event.action, "id": event.actor}
-    if event.kind == "container" and "image" in event.attributes:
-        document["from"] = event.attributes["image"]
-    return json.dumps(document).encode() + b"\n"
+    return start + json.dumps(versions.event(document, version)).encode() + b"\n"
+
+
+def _event_stream(accept: str, version: Version) -> tuple[str, bytes]:
+    """The content type of an event stream, and what stands before each event (RFC 7464)."""
+    if version >= (1, 52):
+        for kind, since in (("application/json-seq", 52), ("application/x-ndjson", 52), ("application/jsonl", 53)):
+            if kind in accept and version >= (1, since):
+                return kind, b"\x1e" if kind == "application/json-seq" else b""
+    return "application/json", b""
 
 
 async def disk_usage(services: Services, request: Request, version: Version) -> Response:
-    wanted = request.query.all("type")
+    wanted = request.query.all("type") if version >= (1, 42) else []
+    for kind in wanted:
+        if kind not in ("container", "image", "volume", "build-cache"):
+            raise Invalid(f"unknown object type: {kind}")
     images, volumes = services.images, services.volumes
-    document: dict[str, Any] = {"BuilderSize": 0}
+    document: dict[str, Any] = {}
     if not wanted or "image" in wanted:
         shared = images.shared_by()
         document["LayersSize"] = images.disk_usage()
@@ -214,7 +226,9 @@ async def disk_usage(services: Services, request: Request, version: Version) -> 
         document["Volumes"] = [await asyncio.to_thread(render.volume, volumes, volume, usage=True) for volume in volumes.all()]
     if not wanted or "build-cache" in wanted:
         document["BuildCache"] = [render.cache_entry(images, key, entry) for key, entry in services.builder.entries()]
-    return json_response(document)
+    for entry in document.get("Images", []):
+        del entry["VirtualSize"]
+    return json_response(versions.disk_usage(document, version, verbose=request.query.flag("verbose")))
 
 
 ENDPOINTS = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from boxship.api.engine import render
+from boxship.api.engine import progress, render
 from boxship.api.engine.filters import Filters
 from boxship.api.engine.services import Services
 from boxship.errors import Unsupported
@@ -72,7 +72,7 @@ async def prune(services: Services, request: Request, version: Version) -> Respo
     removed, freed = services.volumes.prune(accept)
     await services.database.committed()
     services.events.publish("volume", "prune", "", reclaimed=str(freed))
-    return json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
+    return progress.pruned(request, version, removed, {"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
 
 
 ENDPOINTS = (
