@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.api import Connection
 from bench.engines import Engine
 
 CONTAINERS = 100
@@ -226,10 +227,10 @@ def _succeed(answer: bytes) -> None:
 
 def _between(engine: Engine) -> Values:
     with engine.connect() as connection:
-        server = engine.create(connection, "iperf", ["iperf3", "-s"])
+        server = engine.create(connection, "iperf", ["iperf3", "-s", "--forceflush"])
         connection.request("POST", f"/containers/{server}/start")
         address = engine.address(connection, server)
-        _await_port(engine, address, 5201)
+        _await_server(connection, server)
         client = engine.create(connection, "iperf", ["iperf3", "-c", address, "-t", "1", "-J"])
         connection.request("POST", f"/containers/{client}/start")
         connection.request("POST", f"/containers/{client}/wait")
@@ -242,21 +243,20 @@ def _between(engine: Engine) -> Values:
 def _published(engine: Engine) -> Values:
     with engine.connect() as connection:
         host = {"PortBindings": {"5201/tcp": [{"HostIp": "127.0.0.1", "HostPort": "15201"}]}}
-        body = {"Image": "iperf", "Cmd": ["iperf3", "-s"], "ExposedPorts": {"5201/tcp": {}}, "HostConfig": host}
+        body = {"Image": "iperf", "Cmd": ["iperf3", "-s", "--forceflush"], "ExposedPorts": {"5201/tcp": {}}, "HostConfig": host}
         server = connection.json("POST", "/containers/create", body)["Id"]
         connection.request("POST", f"/containers/{server}/start")
-        _await_port(engine, engine.address(connection, server), 5201)
+        _await_server(connection, server)
         command = engine.inside("iperf3", "-c", "127.0.0.1", "-p", "15201", "-t", "1", "-J")
         output = subprocess.run(command, check=True, capture_output=True).stdout
         connection.request("DELETE", f"/containers/{server}?force=1")
     return (_rate(output),)
 
 
-def _await_port(engine: Engine, address: str, port: int) -> None:
-    command = engine.inside("busybox", "nc", "-z", "-w", "1", address, str(port))
+def _await_server(connection: Connection, container: str) -> None:
     deadline = time.monotonic() + 10
-    while subprocess.run(command, check=False, capture_output=True).returncode:
-        assert time.monotonic() < deadline, f"{engine.name}: nothing listens at {address}:{port}"
+    while b"listening" not in (log := connection.request("GET", f"/containers/{container}/logs?stdout=1&stderr=1")):
+        assert time.monotonic() < deadline, f"the server does not listen: {log!r}"
         time.sleep(0.02)
 
 
