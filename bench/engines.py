@@ -34,6 +34,8 @@ class Engine:
         (directory / "config/config.json").write_text("{}")
         self.env = {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(directory / "config")}
         self.registries: list[Registry] = []
+        self.weight = 0
+        """Its memory before it had many containers, in bytes."""
         self._process: subprocess.Popen[bytes] | None = None
 
     # --- what each is ---

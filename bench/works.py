@@ -99,7 +99,8 @@ def _command(engine: Engine) -> Values:
 
 def _many(engine: Engine) -> Values:
     """As many containers at once: started, weighed, removed."""
-    before = engine.pss()
+    # weighed before the first of all: what a daemon keeps for later is its weight too
+    engine.weight = before = engine.weight or engine.pss()
     made: list[str] = []
 
     def start(count: int) -> None:
