@@ -46,6 +46,12 @@ class Namespace:
     def close(self) -> None:
         os.close(self.descriptor)
 
+    def __enter__(self) -> Namespace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @property
     def path(self) -> str:
         return f"/proc/{os.getpid()}/fd/{self.descriptor}"
@@ -73,9 +79,9 @@ class Namespace:
         finally:
             os.close(home)
 
-    def socket(self, kind: int, *, family: int = socket.AF_INET6) -> socket.socket:
+    def socket(self, kind: int, *, family: int = socket.AF_INET6, protocol: int = 0) -> socket.socket:
         with self.entered():
-            made = socket.socket(family, kind)
+            made = socket.socket(family, kind, protocol)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         return made

@@ -1,10 +1,10 @@
 """The rules: one nftables table of our own for IPv4 and one for IPv6, laid once; networks and ports are set elements.
 
-guard        prerouting, before everything: nothing from a network reaches the host's loopback, and nothing
-             from outside that is addressed to a container itself gets in
+guard        prerouting, before everything: nothing from a network reaches the host's loopback or claims to come
+             from one, and nothing from outside that is addressed to a container itself gets in
 published    prerouting and output: a published port becomes the container's address and port
 outgoing     postrouting: what leaves a network takes the host's address
-between      forward: networks do not reach one another, internal ones not the outside
+between      forward: networks do not reach one another but by published ports, internal ones nothing at all
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import contextlib
 import errno
 import socket
 import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Final
 
@@ -125,6 +127,17 @@ class _Family:
 _FAMILIES: Final = (_Family(4), _Family(6))
 
 
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A network as the rules know it; without `open`, its containers reach one another by published ports only."""
+
+    bridge: str
+    subnets: tuple[Subnet, ...]
+    internal: bool = False
+    masquerade: bool = True
+    open: bool = True
+
+
 class Firewall:
     """The tables called `name`. Everything here is idempotent: laying them again replaces them whole."""
 
@@ -137,17 +150,24 @@ class Firewall:
 
     # --- the tables ---
 
-    def lay(self) -> None:
-        """Lay both tables anew, empty of networks and ports; raises `OSError`."""
-        self.remove()
+    def lay(self, networks: Iterable[Filtered]) -> None:
+        """Lay both tables anew, with these networks and no ports, in one transaction: there is no moment without
+        isolation. Raises `OSError`."""
+        networks = list(networks)
+        messages: list[Message] = []
         for family in _FAMILIES:
-            self._transaction(family, self._table(family))
+            # the deletion needs something to delete
+            table = self._message(_NEWTABLE, family, NLM_F_CREATE, text(1, self._name))
+            messages += [table, self._message(_DELTABLE, family, 0, text(1, self._name)), *self._table(family)]
+            for network in networks:
+                messages += self._network(_NEWELEMENT, family, network)
+        self._transaction(messages)
 
     def remove(self) -> None:
         """Take both tables away; absent ones are no error."""
         for family in _FAMILIES:
             try:
-                self._transaction(family, [self._message(_DELTABLE, family, 0, text(1, self._name))])
+                self._transaction([self._message(_DELTABLE, family, 0, text(1, self._name))])
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     raise
@@ -182,6 +202,7 @@ class Firewall:
             self._chain(family, "outgoing", "nat", _POSTROUTING, 100),
             self._chain(family, "between", "filter", _FORWARD, 0),
             self._rule(family, "guard", *from_bridge, *family.is_loopback(to), _verdict(_DROP)),
+            self._rule(family, "guard", *from_bridge, *family.is_loopback(family.source), _verdict(_DROP)),
             self._rule(
                 family, "guard", *not_from_bridge, _compare(_interface("lo"), equal=False),
                 to, _in_set("subnets"), _verdict(_DROP),
@@ -191,49 +212,49 @@ class Firewall:
             self._rule(family, "outgoing", *not_to_bridge, *known_source, _MASQUERADE),
             self._rule(family, "outgoing", *to_bridge, *known_source, *changed, _MASQUERADE),
             self._rule(family, "between", *established, _verdict(_ACCEPT)),
-            self._rule(family, "between", *changed, _verdict(_ACCEPT)),
             self._rule(family, "between", _meta(_IIFNAME), _meta(_OIFNAME, _R0 + 4), _in_set("same"), _verdict(_ACCEPT)),
-            self._rule(family, "between", *from_bridge, *to_bridge, _verdict(_DROP)),
             self._rule(family, "between", _meta(_IIFNAME), _in_set("internal"), _verdict(_DROP)),
+            self._rule(family, "between", _meta(_OIFNAME), _in_set("internal"), _verdict(_DROP)),
+            self._rule(family, "between", *changed, _verdict(_ACCEPT)),
+            self._rule(family, "between", *from_bridge, *to_bridge, _verdict(_DROP)),
             self._rule(family, "between", *not_from_bridge, *to_bridge, _verdict(_DROP)),
         ]  # fmt: skip
 
     # --- networks and ports ---
 
-    def add_network(self, bridge: str, subnets: list[Subnet], *, internal: bool, masquerade: bool) -> None:
-        self._network(_NEWELEMENT, bridge, subnets, internal=internal, masquerade=masquerade)
+    def add_network(self, network: Filtered) -> None:
+        """Raises `OSError`."""
+        self._transaction([message for family in _FAMILIES for message in self._network(_NEWELEMENT, family, network)])
 
-    def remove_network(self, bridge: str, subnets: list[Subnet], *, internal: bool, masquerade: bool) -> None:
+    def remove_network(self, network: Filtered) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._network(_DELELEMENT, bridge, subnets, internal=internal, masquerade=masquerade)
+            self._transaction([message for family in _FAMILIES for message in self._network(_DELELEMENT, family, network)])
 
-    def _network(self, operation: int, bridge: str, subnets: list[Subnet], *, internal: bool, masquerade: bool) -> None:
-        name = _interface(bridge)
-        for family in _FAMILIES:
-            messages = [
-                self._elements(operation, family, "bridges", _element(name)),
-                self._elements(operation, family, "same", _element(name + name)),
-            ]
-            if internal:
-                messages.append(self._elements(operation, family, "internal", _element(name)))
-            for subnet in subnets:
-                if len(subnet.network_address.packed) == family.length and masquerade:
-                    end = (int(subnet.broadcast_address) + 1) % (1 << (8 * family.length))
-                    first = _element(subnet.network_address.packed)
-                    last = _element(end.to_bytes(family.length, "big"), flags=1)
-                    messages.append(self._elements(operation, family, "subnets", first, last))
-            self._transaction(family, messages)
+    def _network(self, operation: int, family: _Family, network: Filtered) -> list[Message]:
+        name = _interface(network.bridge)
+        messages = [self._elements(operation, family, "bridges", _element(name))]
+        if network.open:
+            messages.append(self._elements(operation, family, "same", _element(name + name)))
+        if network.internal:
+            messages.append(self._elements(operation, family, "internal", _element(name)))
+        for subnet in network.subnets:
+            if len(subnet.network_address.packed) == family.length and network.masquerade:
+                end = (int(subnet.broadcast_address) + 1) % (1 << (8 * family.length))
+                first = _element(subnet.network_address.packed)
+                last = _element(end.to_bytes(family.length, "big"), flags=1)
+                messages.append(self._elements(operation, family, "subnets", first, last))
+        return messages
 
     def publish(self, protocol: str, host_ip: str, host_port: int, address: str, port: int) -> None:
         """One map element: from then on the port leads to the container. Raises `OSError`."""
         family, name, key = self._key(protocol, host_ip, host_port, address)
         value = ip_address(address).packed + struct.pack(">Hxx", port)
-        self._transaction(family, [self._elements(_NEWELEMENT, family, name, _element(key, value))])
+        self._transaction([self._elements(_NEWELEMENT, family, name, _element(key, value))])
 
     def withdraw(self, protocol: str, host_ip: str, host_port: int, address: str) -> None:
         family, name, key = self._key(protocol, host_ip, host_port, address)
         with contextlib.suppress(FileNotFoundError):
-            self._transaction(family, [self._elements(_DELELEMENT, family, name, _element(key))])
+            self._transaction([self._elements(_DELELEMENT, family, name, _element(key))])
 
     @staticmethod
     def _key(protocol: str, host_ip: str, host_port: int, address: str) -> tuple[_Family, str, bytes]:
@@ -262,7 +283,7 @@ class Firewall:
             ]  # fmt: skip
             rules.append(self._rule(family, "resolver", *matches, *target))
         table = self._message(_NEWTABLE, family, NLM_F_CREATE, text(1, self._name))
-        self._transaction(family, [table, self._chain(family, "resolver", "nat", _OUTPUT, -100), *rules])
+        self._transaction([table, self._chain(family, "resolver", "nat", _OUTPUT, -100), *rules])
 
     # --- messages ---
 
@@ -289,7 +310,7 @@ class Firewall:
         body = text(1, self._name) + text(2, name) + nested(3, *elements)
         return self._message(operation, family, NLM_F_CREATE if operation == _NEWELEMENT else 0, body)
 
-    def _transaction(self, family: _Family, messages: list[Message]) -> None:
+    def _transaction(self, messages: list[Message]) -> None:
         edge = struct.pack(">BBH", 0, 0, _SUBSYSTEM)
         self._netlink.batch(Message(0x10, 0, edge), messages, Message(0x11, 0, edge))
 

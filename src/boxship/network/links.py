@@ -27,7 +27,8 @@ Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 17, 18, 20, 22, 24, 26
 _UP: Final = 1
-_ADDRESS, _NAME, _MTU, _LINK, _MASTER, _INFO, _NAMESPACE_FD, _PROTINFO = 1, 3, 4, 5, 10, 18, 28, 12
+_ADDRESS, _NAME, _MTU, _LINK, _MASTER, _INFO, _NAMESPACE_FD = 1, 3, 4, 5, 10, 18, 28
+_HAIRPIN, _ISOLATED = 4, 33
 _NO_DAD: Final = 0x02
 
 
@@ -57,10 +58,14 @@ def make_pair(name: str, bridge: int, mtu: int, peer: str, peer_mac: str, namesp
     return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
-def isolate_port(index: int) -> Message:
-    """Let a bridge's port speak to the bridge alone, not to other isolated ports."""
-    body = struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0) + nested(_PROTINFO, attribute(33, b"\1"))
-    return Message(_NEWLINK, 0, body)
+def set_port(name: str, *, isolated: bool) -> Message:
+    """Let a bridge's port speak to the bridge alone where it is `isolated`, and have what it sends to itself.
+
+    Where the kernel filters bridged packets as routed ones (br_netfilter), one whose destination the firewall
+    changed is bridged; so a container's packet to its own published port leaves where it came from.
+    """
+    flags = nested(5, attribute(_HAIRPIN, b"\1"), attribute(_ISOLATED, b"\1" if isolated else b"\0"))
+    return Message(_NEWLINK, 0, _link() + text(_NAME, name) + nested(_INFO, text(4, "bridge"), flags))
 
 
 def set_up(index: int) -> Message:

@@ -20,7 +20,7 @@ from boxship.events.bus import Events
 from boxship.network import links, resolvers
 from boxship.network.addresses import AddressPool, Subnet, mac_of, parse_subnet, split_pools
 from boxship.network.dns import Resolver
-from boxship.network.firewall import Firewall, redirect_resolver
+from boxship.network.firewall import Filtered, Firewall, redirect_resolver
 from boxship.network.model import (
     Attachment,
     Endpoint,
@@ -85,26 +85,27 @@ class Networks:
 
     async def start(self) -> None:
         """Lay the firewall, make the bridges that are missing; raises `Unavailable` where the kernel refuses."""
-        try:
-            self._firewall.lay()
-        except OSError as error:
-            raise Unavailable(f"cannot set the firewall up: {(error.strerror or '').lower()}") from error
-        _write_sysctl("ipv4/ip_forward", "1")
         for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null")):
             if self._by_name(name) is None:
                 bridge = f"boxship{'-' if self._instance else '0'}{self._instance}"[:15] if driver == "bridge" else ""
-                network = Network(secrets.token_hex(32), name, driver, time.time_ns(), bridge)
+                options = _default_options(bridge) if bridge else {}
+                network = Network(secrets.token_hex(32), name, driver, time.time_ns(), bridge, options=options)
                 self._networks.put(network.id, network)
         default = self.get("bridge")
         if not default.pools or (self._bip and default.pools[0] != _bip_pool(self._bip)):
             pool = _bip_pool(self._bip) if self._bip else await self._free_pool()
             self._networks.put(default.id, _replace(default, pools=[pool]))
-        for network in list(self._networks.all.values()):
-            if network.driver == "bridge":
-                await self._realise(network)
+        bridged = [network for network in self._networks.all.values() if network.driver == "bridge"]
+        try:
+            self._firewall.lay(_filtered(network) for network in bridged)
+        except OSError as error:
+            raise Unavailable(f"cannot set the firewall up: {(error.strerror or '').lower()}") from error
+        _write_sysctl("ipv4/ip_forward", "1")
+        for network in bridged:
+            await self._realise(network)
 
     async def _realise(self, network: Network) -> None:
-        """Make a network's bridge where it is missing, and let the firewall know it."""
+        """Make a network's bridge where it is missing."""
         self._pools[network.id] = [AddressPool(pool) for pool in network.pools]
         mtu = int(network.options.get(_OPTION_MTU, "1500"))
 
@@ -127,14 +128,8 @@ class Networks:
 
         try:
             self._indexes[network.id] = await self._workshop.run(make)
-            self._firewall.add_network(
-                network.bridge, self._subnets(network), internal=network.internal, masquerade=_masquerades(network)
-            )
         except OSError as error:
             raise Unavailable(f"cannot make network {network.name}: {(error.strerror or '').lower()}") from error
-
-    def _subnets(self, network: Network) -> list[Subnet]:
-        return [parse_subnet(pool.subnet) for pool in network.pools]
 
     async def close(self, *, keep: bool = False) -> None:
         """End; with `keep` bridges and rules stay for the containers that go on."""
@@ -225,7 +220,16 @@ class Networks:
         )  # fmt: skip
         if len(network.bridge) > 15:
             raise Invalid(f"invalid bridge name {network.bridge!r}: more than 15 characters")
-        await self._realise(network)
+        try:
+            self._firewall.add_network(_filtered(network))
+        except OSError as error:
+            raise Unavailable(f"cannot make network {network.name}: {(error.strerror or '').lower()}") from error
+        try:
+            await self._realise(network)
+        except BoxshipError:
+            self._pools.pop(network.id, None)
+            self._firewall.remove_network(_filtered(network))
+            raise
         self._networks.put(network.id, network)
         self._events.publish("network", "create", network.id, name=name, type="bridge")
         return network
@@ -235,7 +239,7 @@ class Networks:
             subnet = parse_subnet(pool.subnet)
             AddressPool(pool)
             for network in self._networks.all.values():
-                for other in self._subnets(network):
+                for other in _subnets(network):
                     if other.overlaps(subnet):
                         raise Conflict(
                             f"invalid pool request: Pool overlaps with other one on this address space: {subnet}"
@@ -245,7 +249,7 @@ class Networks:
     async def _free_pool(self) -> Pool:
         taken = [subnet for _, subnet in await self._workshop.run(lambda: links.list_subnets(self._workshop.route))]
         for network in self._networks.all.values():
-            taken += self._subnets(network)
+            taken += _subnets(network)
         for candidate in self._candidates:
             if candidate.version == 4 and not any(candidate.overlaps(subnet) for subnet in taken):
                 return Pool(str(candidate), str(candidate[1]))
@@ -263,9 +267,7 @@ class Networks:
         index = self._indexes.pop(network.id, None)
         if index is not None:
             await self._workshop.run(lambda: self._workshop.route.request([links.delete_link(index)]))
-        self._firewall.remove_network(
-            network.bridge, self._subnets(network), internal=network.internal, masquerade=_masquerades(network)
-        )
+        self._firewall.remove_network(_filtered(network))
         self._pools.pop(network.id, None)
         self._networks.delete(network.id)
         self._events.publish("network", "destroy", network.id, name=network.name, type=network.driver)
@@ -420,11 +422,11 @@ class Networks:
         mtu = int(network.options.get(_OPTION_MTU, "1500"))
         outside = f"veth{endpoint.id[:8]}"
         self._workshop.route.request(
-            [links.make_pair(outside, self._indexes[network.id], mtu, endpoint.interface, endpoint.mac, namespace)]
+            [
+                links.make_pair(outside, self._indexes[network.id], mtu, endpoint.interface, endpoint.mac, namespace),
+                links.set_port(outside, isolated=not _enabled(network, _OPTION_ICC)),
+            ]
         )
-        if network.options.get(_OPTION_ICC, "true").lower() == "false":
-            index = links.list_links(self._workshop.route)[outside].index
-            self._workshop.route.request([links.isolate_port(index)])
 
         def address() -> None:
             inside = links.open_route()
@@ -671,8 +673,27 @@ def networks_internal(networks: dict[str, Network], endpoint: Endpoint) -> bool:
     return any(network.id == endpoint.network_id and network.internal for network in networks.values())
 
 
-def _masquerades(network: Network) -> bool:
-    return network.options.get(_OPTION_MASQUERADE, "true").lower() != "false"
+def _default_options(bridge: str) -> dict[str, str]:
+    """What `docker network inspect bridge` shows."""
+    return {
+        "com.docker.network.bridge.default_bridge": "true", _OPTION_ICC: "true", _OPTION_MASQUERADE: "true",
+        _OPTION_NAME: bridge, _OPTION_MTU: "1500",
+    }  # fmt: skip
+
+
+def _subnets(network: Network) -> list[Subnet]:
+    return [parse_subnet(pool.subnet) for pool in network.pools]
+
+
+def _enabled(network: Network, option: str) -> bool:
+    return network.options.get(option, "true").lower() != "false"
+
+
+def _filtered(network: Network) -> Filtered:
+    return Filtered(
+        network.bridge, tuple(_subnets(network)), network.internal,
+        _enabled(network, _OPTION_MASQUERADE), _enabled(network, _OPTION_ICC),
+    )  # fmt: skip
 
 
 def _bip_pool(bip: str) -> Pool:

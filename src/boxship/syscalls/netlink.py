@@ -85,29 +85,30 @@ class Netlink:
         self._settle(waiting)
 
     def batch(self, opening: Message, messages: Iterable[Message], closing: Message) -> None:
-        """Send a transaction (nfnetlink): only the messages inside are acknowledged; raises `OSError`."""
-        packets, waiting = [], set()
-        for message, acknowledged in [(opening, False), *((m, True) for m in messages), (closing, False)]:
+        """Send a transaction (nfnetlink), of which all or nothing happens; raises `OSError` for the first refusal."""
+        inside = list(messages)
+        packets = []
+        for message in [opening, *inside, closing]:
             self._sequence += 1
-            flags = message.flags | NLM_F_REQUEST | (NLM_F_ACK if acknowledged else 0)
-            if acknowledged:
-                waiting.add(self._sequence)
+            # the kernel answers at the end of the transaction, to refused messages and to those that ask for it: one is
+            # enough, and thousands would not fit the socket's buffer
+            flags = message.flags | NLM_F_REQUEST | (NLM_F_ACK if message is inside[-1] else 0)
             packets.append(_HEADER.pack(16 + len(message.body), message.kind, flags, self._sequence, 0) + message.body)
         self._socket.send(b"".join(packets))
-        self._settle(waiting)
+        self._settle({self._sequence - 1}, refusable=range(self._sequence - len(inside) - 1, self._sequence + 1))
 
-    def _settle(self, waiting: set[int]) -> None:
+    def _settle(self, waiting: set[int], refusable: range = range(0)) -> None:
         failure: OSError | None = None
         while waiting:
             data = self._socket.recv(1 << 18)
             for kind, sequence, body in _messages(data):
-                if kind == _ERROR and sequence in waiting:
+                if kind == _ERROR and (sequence in waiting or sequence in refusable):
                     waiting.discard(sequence)
                     code = -struct.unpack_from("=i", body)[0]
                     if code and failure is None:
                         failure = OSError(code, os.strerror(code))
             if failure is not None and waiting:
-                # a transaction that fails is acknowledged in part only
+                # what fails as a whole is acknowledged in part only
                 self._socket.setblocking(False)
                 try:
                     while True:
