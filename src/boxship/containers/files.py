@@ -25,6 +25,8 @@ from boxship.images.changes import apply_changes
 from boxship.images.model import Image
 from boxship.oci.image_config import ExecutionConfig, History, RootFS
 from boxship.oci.reference import Reference
+from boxship.runtime import users
+from boxship.runtime.failure import StartFailure
 from boxship.snapshots.archive import apply_tar, write_tar
 from boxship.snapshots.contract import Change
 from boxship.snapshots.streaming import fed, piped
@@ -79,8 +81,11 @@ class Files:
 
         return status, piped(produce)
 
-    async def write(self, name: str, path: str, stream: AsyncIterator[bytes], *, keep_kinds: bool, keep_owner: bool) -> None:
-        """Unpack a tar into a directory; raises `NotFound`, `Conflict`, `Invalid`, `Denied` for a read-only root."""
+    async def write(self, name: str, path: str, stream: AsyncIterator[bytes], *, keep_kinds: bool, to_user: bool) -> None:
+        """Unpack a tar into a directory; raises `NotFound`, `Conflict`, `Invalid`, `Denied` for a read-only root.
+
+        With `to_user` everything is given to the container's user, where it has one; else to whom the tar says.
+        """
         container = self._containers.get(name)
         if container.host.readonly_rootfs and not any(
             path == p.destination or path.startswith(p.destination + "/") for p in container.mounts if p.read_write
@@ -97,7 +102,8 @@ class Files:
                 os.close(found)
                 if not is_directory:
                     raise Invalid("extraction point is not a directory")
-                apply_tar(root, path, source, keep_kinds=keep_kinds)
+                owner = _owner(root, container.config.user) if to_user else None
+                apply_tar(root, path, source, owner=owner, keep_kinds=keep_kinds)
 
         await fed(stream, consume)
         self._containers.publish("extract-to-dir", container)
@@ -169,6 +175,25 @@ def _execution(config: ContainerConfig) -> ExecutionConfig:
         config.user, config.exposed_ports, config.env, config.entrypoint, config.cmd, config.volumes, config.working_dir,
         config.labels, config.stop_signal, False, config.healthcheck, config.shell, config.on_build,
     )  # fmt: skip
+
+
+def _owner(root: int, user: str) -> tuple[int, int] | None:
+    """The ids of a container's user, read from the container's own files; raises `Invalid`."""
+    if not user:
+        return None
+    try:
+        found = users.resolve(user, (), _lines(root, "/etc/passwd"), _lines(root, "/etc/group"))
+    except StartFailure as failure:
+        raise Invalid(failure.message) from failure
+    return found.uid, found.gid
+
+
+def _lines(root: int, path: str) -> list[str]:
+    try:
+        with open(open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK), errors="surrogateescape") as file:
+            return file.read(1 << 22).splitlines()
+    except OSError:
+        return []
 
 
 def _stat(root: int, path: str, container: str) -> PathStat:

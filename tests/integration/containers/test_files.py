@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -133,3 +134,33 @@ def test_read_only_root_takes_no_files(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = engine.docker("cp", str(tmp_path / "file"), "it:/", check=False)
     assert "container rootfs is marked read-only" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("user", "options", "owner"),
+    [("user:extra", (), "1234:1235"), ("user:extra", ("-a",), "1000:2000"), ("77", ("-a",), "77:0"), ("", ("-a",), "1234:1235")],
+)
+def test_owner_in(engine: Engine, tmp_path: Path, user: str, options: tuple[str, ...], owner: str) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/file").touch()
+    for path in (tmp_path / "given", tmp_path / "given/file"):
+        os.chown(path, 1234, 1235)
+    engine.docker("create", "--name", "it", "-u", user, "busybox", "stat", "-c", "%u:%g", "/tmp/given", "/tmp/given/file")
+    engine.docker("cp", *options, str(tmp_path / "given"), "it:/tmp")
+    assert engine.out("start", "-a", "it").split() == [owner, owner]
+
+
+def test_owner_in_of_a_user_that_is_not_there(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    engine.docker("create", "--name", "it", "-u", "nobody-like-it", "busybox")
+    done = engine.docker("cp", "-a", str(tmp_path / "file"), "it:/tmp", check=False)
+    assert "unable to find user nobody-like-it" in done.stderr
+
+
+def test_owner_out(engine: Engine) -> None:
+    engine.docker("create", "--name", "it", "busybox", "sh", "-c", "touch /file; chown 1234:1235 /file")
+    engine.docker("start", "-a", "it")
+    streamed = engine.docker("cp", "it:/file", "-").stdout
+    with tarfile.open(fileobj=io.BytesIO(streamed.encode())) as tar:
+        entry = tar.getmember("file")
+    assert (entry.uid, entry.gid) == (1234, 1235)

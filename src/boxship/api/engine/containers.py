@@ -428,7 +428,7 @@ async def archive_get(services: Services, request: Request, version: Version) ->
 async def archive_put(services: Services, request: Request, version: Version) -> Response:
     await services.files.write(
         request.parameters["id"], _path(request), request.stream(),
-        keep_kinds=request.query.flag("noOverwriteDirNonDir"), keep_owner=request.query.flag("copyUIDGID"),
+        keep_kinds=request.query.flag("noOverwriteDirNonDir"), to_user=request.query.flag("copyUIDGID"),
     )  # fmt: skip
     return Response(200)
 
