@@ -24,8 +24,8 @@ class Execs:
     def __init__(self, containers: Containers) -> None:
         self._containers = containers
         self._sessions: dict[str, ExecSession] = {}
-        self._ended: dict[str, asyncio.Future[int]] = {}
         containers.exit_hooks.append(self._exited)
+        containers.removed_hooks.append(self._removed)
 
     def create(self, name: str, session: ExecSession) -> ExecSession:
         """Keep a session for a later start; raises `Conflict` where the container does not run."""
@@ -49,11 +49,6 @@ class Execs:
         session = self._sessions.get(identity)
         if session is None:
             raise NotFound(f"No such exec instance: {identity}")
-        try:
-            self._containers.get(session.container)
-        except NotFound:
-            del self._sessions[identity]
-            raise NotFound(f"No such exec instance: {identity}") from None
         return session
 
     def of(self, container: str) -> list[str]:
@@ -79,7 +74,6 @@ class Execs:
             container, process["capabilities"]["bounding"], privileged=session.privileged
         )
         descriptors = [memory_file(program)] if program is not None else []
-        self._ended[identity] = asyncio.get_running_loop().create_future()
         keeper = self._containers.keeper
         stream: int | None = None
         try:
@@ -90,6 +84,7 @@ class Execs:
                 Exec(container.id, identity, process, session.stdin and not detach, bool(descriptors)), descriptors
             )
             session.running, session.pid = True, reply.body["pid"]
+            session.ended = asyncio.get_running_loop().create_future()
         except BoxshipError as error:
             if stream is not None:
                 os.close(stream)
@@ -105,9 +100,10 @@ class Execs:
         self._containers.publish(f"exec_start: {' '.join(session.arguments)}", container, execID=identity)
         return stream
 
-    async def wait(self, identity: str) -> int:
+    async def wait(self, session: ExecSession) -> int:
         """The exit code of a session that was started."""
-        return await self._ended[identity]
+        assert session.ended is not None
+        return await asyncio.shield(session.ended)
 
     async def kill(self, identity: str, number: int) -> None:
         session = self.get(identity)
@@ -124,11 +120,16 @@ class Execs:
         if session is None:
             return
         session.running, session.exit_code, session.pid = False, exited.code, 0
-        future = self._ended.pop(exited.exec_id, None)
-        if future is not None and not future.done():
-            future.set_result(exited.code)
+        if session.ended is not None and not session.ended.done():
+            session.ended.set_result(exited.code)
         try:
             container = self._containers.get(session.container)
         except NotFound:
+            del self._sessions[exited.exec_id]  # it was removed before this end was heard of
             return
         self._containers.publish("exec_die", container, execID=exited.exec_id, exitCode=str(exited.code))
+
+    def _removed(self, container: str) -> None:
+        """Forget the sessions of a container; one that runs is forgotten once its end has been heard of."""
+        for session in [s for s in self._sessions.values() if s.container == container and not s.running]:
+            del self._sessions[session.id]

@@ -88,14 +88,14 @@ class HealthChecks:
             try:
                 async with asyncio.timeout(seconds):
                     await _collect(stream, output)
-                    code = await self._execs.wait(session.id)
+                    code = await self._execs.wait(session)
             except TimeoutError:
                 with contextlib.suppress(BoxshipError):
                     await self._execs.kill(session.id, signal.SIGKILL)
                 return HealthProbe(began, time.time_ns(), -1, f"Health check exceeded timeout ({check.timeout // 1_000_000}ms)")
             finally:
                 os.close(stream)
-        except (BoxshipError, KeyError) as error:
+        except BoxshipError as error:
             return HealthProbe(began, time.time_ns(), -1, str(error))
         return HealthProbe(began, time.time_ns(), code, bytes(output[:_OUTPUT_LIMIT]).decode(errors="replace"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import msgspec
@@ -83,7 +84,7 @@ class Health(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class ExecSession:
-    """A process asked for in a running container; `exit_code` is None until it has ended."""
+    """A process asked for in a running container; `exit_code` is None until it has ended, `ended` until it starts."""
 
     id: str
     container: str
@@ -100,6 +101,7 @@ class ExecSession:
     running: bool = False
     pid: int = 0
     exit_code: int | None = None
+    ended: asyncio.Future[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from boxship.containers.launch import Launcher
 from boxship.containers.logs import read as read_log
 from boxship.containers.model import Container, Health, LogLine, LogQuery, State, WaitResult
 from boxship.containers.signals import parse_signal
-from boxship.errors import BoxshipError, Conflict, Invalid, NotFound
+from boxship.errors import BoxshipError, Conflict, Invalid, NotFound, Unavailable
 from boxship.events.bus import Events
 from boxship.images.model import Image
 from boxship.images.store import Images
@@ -39,6 +39,8 @@ from boxship.volumes.service import Volumes
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 10
+_KILL_SECONDS = 5
+"""How long what was killed may take to end."""
 
 
 @dataclass(slots=True)
@@ -81,8 +83,10 @@ class Containers:
         self._names = {container.name: container.id for container in self._containers.all.values()}
         self._live: dict[str, _Live] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._to_acknowledge: list[Exited] = []
         self.exit_hooks: list[Callable[[Exited], None]] = []
         self.started_hooks: list[Callable[[Container], None]] = []
+        self.removed_hooks: list[Callable[[str], None]] = []
         keeper.exited = self.exited
         images.in_use = self._users_of_image
         volumes.users = lambda name: [c.id for c in self._containers.all.values() if any(p.name == name for p in c.mounts)]
@@ -281,9 +285,11 @@ class Containers:
         """Record an end that the keeper reports, and do what follows from it."""
         for hook in self.exit_hooks:
             hook(exited)
-        self.keeper.acknowledge(exited)
         if exited.exec_id or exited.id not in self._containers:
+            self.keeper.acknowledge(exited)
             return
+        self._to_acknowledge.append(exited)
+        self.spawn(self._acknowledge())
         before = self._containers.all[exited.id]
         if exited.oom_killed:
             self.publish("oom", before)
@@ -316,6 +322,18 @@ class Containers:
             live.restart = loop.call_later(decision.delay, lambda: self.spawn(self._restart(exited.id)))
         elif container.host.auto_remove and not live.removing:
             self.spawn(self.auto_remove(exited.id))
+
+    async def _acknowledge(self) -> None:
+        """Let the keeper forget the ends that are journalled; what cannot be written yet is told again after a restart."""
+        exits, self._to_acknowledge = self._to_acknowledge, []
+        try:
+            await self._database.committed()
+        except (BoxshipError, asyncio.CancelledError):
+            self._to_acknowledge = exits + self._to_acknowledge
+            return
+        with contextlib.suppress(Unavailable):  # a keeper that is gone remembers nothing
+            for exited in exits:
+                self.keeper.acknowledge(exited)
 
     async def _restart(self, identity: str) -> None:
         live = self._of(identity)
@@ -540,31 +558,46 @@ class Containers:
         for future in live.removed if live else []:
             if not future.done():
                 future.set_result(WaitResult(container.state.exit_code))
+        for hook in self.removed_hooks:
+            hook(container.id)
         self.publish("destroy", container)
 
     # --- with the daemon ---
 
-    async def stop_all(self) -> None:
-        """Stop every container with the daemon; those with a restart policy start again with it."""
+    async def stop_all(self, seconds: float) -> None:
+        """Stop every container with the daemon, killing what has not ended within `seconds`.
+
+        Those with a restart policy start again with the daemon.
+        """
         for live in self._live.values():
             if live.restart is not None:
                 live.restart.cancel()
         running = [container for container in self.all() if container.state.running]
 
         async def stop(container: Container) -> None:
-            by_user = container.stopped_by_user
             with contextlib.suppress(BoxshipError):
                 await self.stop(container.id)
-            if container.id in self._containers:
-                self._change(container.id, stopped_by_user=by_user)
 
-        await asyncio.gather(*(stop(container) for container in running))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(stop(container) for container in running))
+        # also what was started meanwhile
+        left = {container.id: self._wait_future(container.id) for container in self.all() if container.state.running}
+        for identity in left:
+            with contextlib.suppress(BoxshipError):
+                await self._signal(self.get(identity), signal.SIGKILL)
+        if left:
+            await asyncio.wait(left.values(), timeout=_KILL_SECONDS)
+        for container in running:
+            if container.id in self._containers:
+                self._change(container.id, stopped_by_user=container.stopped_by_user)
 
     async def close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
+        await self._acknowledge()
 
     def image_of(self, container: Container) -> Image | None:
         return self.images.find(container.image)

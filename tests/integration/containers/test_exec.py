@@ -35,9 +35,21 @@ def test_privileged(running: Engine) -> None:
 
 
 def test_it_joins_the_container(running: Engine) -> None:
-    script = "for kind in mnt pid ipc uts net; do readlink /proc/1/ns/$kind; readlink /proc/self/ns/$kind; done"
+    script = "for kind in mnt pid ipc uts net cgroup; do readlink /proc/1/ns/$kind; readlink /proc/self/ns/$kind; done"
     names = running.out("exec", "it", "sh", "-c", script).split()
     assert names[::2] == names[1::2]
+
+
+@pytest.mark.parametrize(
+    "options", [("--network", "none"), ("--network", "container:donor", "--ipc", "container:donor", "--pid", "container:donor"),
+                ("--network", "host", "--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host")]
+)  # fmt: skip
+def test_it_joins_whatever_the_container_is_in(engine: Engine, options: tuple[str, ...]) -> None:
+    engine.docker("run", "-d", "--name", "donor", "--ipc", "shareable", "busybox", "sleep", "1000")
+    script = "for kind in mnt pid ipc uts net cgroup; do readlink /proc/self/ns/$kind; done"
+    engine.docker("run", "-d", "--name", "it", *options, "busybox", "sh", "-c", f"{script}; exec sleep 1000")
+    joined = engine.out("exec", "it", "sh", "-c", script)
+    wait_until(lambda: engine.out("logs", "it") == joined, "the container is where its exec is")
 
 
 @pytest.mark.parametrize(
@@ -77,5 +89,5 @@ def test_it_ends_with_the_container(running: Engine) -> None:
     assert running.inspect("it")["ExecIDs"] == [made["Id"]]
     running.docker("kill", "it")
     wait_until(lambda: running.api("GET", f"/exec/{made['Id']}/json")[1]["ExitCode"] == 137, "it has ended")
-    running.docker("rm", "it")
+    running.docker("rm", "it")  # the session goes with it
     assert running.api("GET", f"/exec/{made['Id']}/json")[0] == 404

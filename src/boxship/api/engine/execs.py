@@ -67,7 +67,8 @@ async def start(services: Services, request: Request, version: Version) -> Respo
         with contextlib.suppress(Conflict):  # it has ended already
             await services.execs.resize(identity, body.console_size[1], body.console_size[0])
     connection = await request.hijack(kind)
-    await streams.relay(connection, descriptor, stdin=session.stdin, tty=session.tty, detach_keys=session.detach_keys)
+    if not await streams.relay(connection, descriptor, stdin=session.stdin, tty=session.tty, detach_keys=session.detach_keys):
+        await services.execs.wait(session)  # its client asks for the exit code as soon as the connection ends
     return Hijacked()
 
 

@@ -80,11 +80,14 @@ def become_container(spec: Spec, root: Spec, wiring: Wiring, netns: int | None, 
     os._exit(1)
 
 
-def join_container(process: Spec, pidfd: int, flags: int, wiring: Wiring) -> NoReturn:
-    """Join the namespaces `flags` of the process `pidfd` and exec `process` there."""
+def join_container(process: Spec, pidfd: int, wiring: Wiring) -> NoReturn:
+    """Join the process `pidfd` and exec `process` there; into its pid namespace the child has been born.
+
+    All of its namespaces are joined, whichever way it came to them: to join one that is shared with the host changes nothing.
+    """
     try:
         _prepare(wiring, process)
-        ns.enter(pidfd, flags)
+        ns.enter(pidfd, sum(flag for kind, flag in JOINED.items() if kind != "pid"))
         tty = -1
         if process.get("terminal"):
             root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -130,7 +130,6 @@ class Container:
         self.frozen = False
         namespaces = {entry["type"]: entry.get("path") for entry in request["spec"]["linux"]["namespaces"]}
         self.own_pids = "pid" in namespaces and not namespaces["pid"]
-        self.namespaces = set(namespaces) | ({"network"} if request["netns"] else set())
 
     def kill_rest(self, pids: list[int]) -> None:
         """Without a pid namespace of its own, what is left in the control group has to be killed one by one."""

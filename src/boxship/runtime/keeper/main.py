@@ -174,20 +174,15 @@ class Keeper:
         seccomp = _read_program(descriptors[0]) if message["seccomp"] else None
         stdio = self._stdio(message["id"], message["exec_id"], stdin_once=True)
         held = Held(self._loop, message["id"], message["exec_id"], stdio, self._exec_ended)
-        flags = 0
-        for kind, flag in JOINED.items():
-            if kind in container.namespaces and kind != "pid":
-                flags |= flag
         pidfd = container.held.pidfd
         process = message["process"]
 
         def child(wiring: Wiring) -> None:
-            join_container(process, pidfd, flags | ns.CLONE_NEWNS, wiring)
+            join_container(process, pidfd, wiring)
 
-        pids = pidfd if "pid" in container.namespaces else None
         try:
             joins = self._cgroups.create(container.cgroup)
-            self._clone(held, 0, pids, child, process, joins, seccomp, reply, stdin=message["open_stdin"])
+            self._clone(held, 0, pidfd, child, process, joins, seccomp, reply, stdin=message["open_stdin"])
         except BaseException:
             stdio.drain()
             raise
@@ -373,6 +368,8 @@ class Keeper:
     def _shutdown(self, _: Message, __: Descriptors, reply: Callable[..., None]) -> None:
         if self._containers:
             raise Refused(f"{len(self._containers)} containers are running")
+        if self._exits:
+            raise Refused(f"{len(self._exits)} exits have not been recorded yet")
         self._ending = True
         reply({})
 
