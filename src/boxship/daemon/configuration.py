@@ -124,11 +124,11 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, Path]:
     return _checked({**document, **given}), path
 
 
-def reload(settings: Settings, path: Path) -> Settings:
-    """The settings after a SIGHUP: those of the file that may change while the daemon runs."""
+def reload(settings: Settings, arguments: Sequence[str]) -> Settings:
+    """The settings after a SIGHUP: flags and file are read again, and what may change while the daemon runs is taken over."""
     import dataclasses
 
-    fresh = _checked(read_file(path, required=False))
+    fresh, _ = parse(arguments)
     return dataclasses.replace(settings, **{name: getattr(fresh, name) for name in _RELOADABLE})
 
 

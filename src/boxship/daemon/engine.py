@@ -155,9 +155,7 @@ class Engine:
     async def stop(self, *, keep_containers: bool) -> None:
         """End everything; containers too unless they are to be kept."""
         if not keep_containers:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.settings.shutdown_timeout + 5):
-                    await self.containers.stop_all()
+            await self.containers.stop_all(self.settings.shutdown_timeout)
         await self.server.close()
         await self.registry.close()
         self._registry_api.close()

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import msgspec
 
-from boxship.build.executor import RunRequest
+from boxship.build.executor import NotStarted, RunRequest
 from boxship.containers import request as requests
 from boxship.containers.config import ContainerConfig, EndpointConfig, HostConfig, Ulimit
 from boxship.containers.keeper import StartFailed
 from boxship.containers.model import Container, State
 from boxship.containers.service import Containers
-from boxship.errors import BoxshipError
+from boxship.errors import BoxshipError, Invalid
 from boxship.runtime.protocol import Attach, Exited, Log, Signal
 
 Output = Callable[[str, bytes], None]
@@ -36,13 +36,14 @@ class ContainerExecutor:
     def __init__(self, containers: Containers, directory: Path) -> None:
         self._containers = containers
         self._directory = directory
+        shutil.rmtree(directory, ignore_errors=True)  # what a daemon that was killed has left
         self._ended: dict[str, asyncio.Future[int]] = {}
         containers.exit_hooks.append(self._exited)
 
     async def run(self, request: RunRequest, output: Output) -> int:
         """The command's exit code, its output handed over as it comes; cancelled, the command is killed.
 
-        Raises `Invalid` and what networks raise. A command that cannot be executed gives 126 or 127, as a shell would.
+        Raises `NotStarted`, `Invalid` and what networks raise.
         """
         identity = secrets.token_hex(32)
         container = self._container(identity, request)
@@ -58,8 +59,7 @@ class ContainerExecutor:
                 try:
                     await launcher.launch(container, directory, self._containers.snapshotter.root(request.snapshot), Log())
                 except StartFailed as error:
-                    output("stderr", f"{error.message}\n".encode())
-                    return error.code
+                    raise NotStarted(error.message, error.code) from error
                 await _relay(connection, output)
                 return await asyncio.shield(ended)
         except asyncio.CancelledError:
@@ -86,7 +86,7 @@ class ContainerExecutor:
             network_mode=request.network, extra_hosts=list(request.extra_hosts) or None, shm_size=request.shm_size,
             memory=request.memory, memory_swap=request.memory_swap, cpu_shares=request.cpu_shares,
             cpu_quota=request.cpu_quota, cpu_period=request.cpu_period, cpuset_cpus=request.cpuset_cpus,
-            cpuset_mems=request.cpuset_mems, ulimits=msgspec.convert(list(request.ulimits), list[Ulimit]),
+            cpuset_mems=request.cpuset_mems, ulimits=_ulimits(request), cgroup_parent=request.cgroup_parent,
         )  # fmt: skip
         host = requests.completed(host, cgroup_version=self._containers.cgroups.version, default_log="none")
         mode = host.network_mode
@@ -96,6 +96,13 @@ class ContainerExecutor:
             identity, identity[:12], time.time_ns(), "", "", request.arguments[0], list(request.arguments[1:]), config, host,
             endpoints, [], State(),
         )  # fmt: skip
+
+
+def _ulimits(request: RunRequest) -> list[Ulimit] | None:
+    try:
+        return msgspec.convert(list(request.ulimits), list[Ulimit]) or None
+    except msgspec.ValidationError as error:
+        raise Invalid(f"invalid ulimits: {error}") from error
 
 
 async def _relay(connection: socket.socket, output: Output) -> None:

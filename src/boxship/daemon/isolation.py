@@ -15,21 +15,42 @@ FIRST_PASSED = 3
 """sd_listen_fds(3)."""
 
 
-def hold(root: Path) -> int:
-    """Lock a data root for this process: the lock's descriptor. Raises `Conflict` with the pid that holds it."""
+def hold(root: Path, mode: int = 0o710) -> int:
+    """Lock a root for this process, made with `mode` where it is not there: the lock's descriptor.
+
+    Raises `Conflict` with the pid that holds it.
+    """
     try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        root.mkdir(parents=True, exist_ok=True, mode=mode)
         descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Unavailable(f"cannot use {root}: {(error.strerror or '').lower()}") from error
+    return _lock(descriptor, root)
+
+
+def write_pid(path: Path) -> int:
+    """Write this process's id to a file, and lock it: the lock's descriptor. Raises `Conflict` with the pid that holds it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}: {(error.strerror or '').lower()}") from error
+    return _lock(descriptor, path)
+
+
+def _lock(descriptor: int, path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.read(descriptor, 32).decode().strip() or "unknown"
+        pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
-        raise Conflict(f"{root} is in use by the daemon with pid {pid}") from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+        raise Conflict(f"{path} is in use by the daemon with pid {pid}") from None
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        os.close(descriptor)
+        raise Unavailable(f"cannot write to {path}: {(error.strerror or '').lower()}") from error
     return descriptor
 
 

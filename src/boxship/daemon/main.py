@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from boxship.daemon import configuration
 from boxship.daemon.configuration import Settings
-from boxship.daemon.isolation import connect_keeper, hold, keep_passed_sockets
+from boxship.daemon.isolation import connect_keeper, hold, keep_passed_sockets, write_pid
 from boxship.errors import BoxshipError, Denied
 from boxship.runtime.client import KeeperClient
 from boxship.runtime.protocol import Shutdown
@@ -42,11 +42,13 @@ def main(arguments: Sequence[str]) -> int:
             raise Denied("the daemon needs root")
         _log_to_stderr(settings)
         keep_passed_sockets()
-        locks = [hold(root) for root in dict.fromkeys((settings.data_root, settings.exec_root))]
+        locks = [hold(settings.data_root)]
+        if settings.exec_root != settings.data_root:
+            locks.append(hold(settings.exec_root, 0o711))  # the socket in it is for a group
         client = connect_keeper(settings.exec_root)
         with _pidfile(settings.pidfile):
             try:
-                asyncio.run(_serve(settings, file, client))
+                asyncio.run(_serve(settings, file, client, arguments))
             except BoxshipError:
                 # a keeper that holds nothing ends with the start that failed; one that does refuses
                 with contextlib.suppress(BoxshipError):
@@ -73,15 +75,15 @@ def _pidfile(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{os.getpid()}\n")
+    lock = write_pid(path)
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
+        os.close(lock)
 
 
-async def _serve(settings: Settings, file: Path, client: KeeperClient) -> None:
+async def _serve(settings: Settings, file: Path, client: KeeperClient, arguments: Sequence[str]) -> None:
     # imported only now: the keeper was started from a small process
     from boxship.daemon.engine import Engine
 
@@ -90,7 +92,7 @@ async def _serve(settings: Settings, file: Path, client: KeeperClient) -> None:
     engine = Engine(settings, client)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(engine, file))
+    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(engine, file, arguments))
     engine.lost = stopping.set
     try:
         await engine.start()
@@ -107,9 +109,9 @@ async def _serve(settings: Settings, file: Path, client: KeeperClient) -> None:
     await engine.stop(keep_containers=engine.settings.live_restore)
 
 
-def _reload(engine: Engine, file: Path) -> None:
+def _reload(engine: Engine, file: Path, arguments: Sequence[str]) -> None:
     try:
-        engine.reload(configuration.reload(engine.settings, file))
+        engine.reload(configuration.reload(engine.settings, arguments))
     except BoxshipError as error:
         log.error("%s was not read again: %s", file, error)
         return

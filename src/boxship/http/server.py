@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import grp
 import json
 import logging
@@ -47,8 +48,7 @@ class Server:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            _clear(path)
             listener.bind(os.fspath(path))
             path.chmod(mode)
             if group:
@@ -56,7 +56,7 @@ class Server:
                     os.chown(path, 0, grp.getgrnam(group).gr_gid)
         except OSError as error:
             listener.close()
-            raise Unavailable(f"cannot listen on {path}: {(error.strerror or '').lower()}") from error
+            raise Unavailable(f"cannot listen on {path}: {(error.strerror or str(error)).lower()}") from error
         self._unix_paths.append(path)
         await self.serve_socket(listener)
 
@@ -107,6 +107,17 @@ class Server:
         finally:
             self._connections.discard(task)
             writer.close()
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket that a server which is gone has left; raises `OSError` for a live one, and for another file."""
+    if path.exists() and not path.is_socket():
+        raise FileExistsError(errno.EEXIST, "it exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
+        code = client.connect_ex(os.fspath(path))
+    if code in (0, errno.EAGAIN):
+        raise OSError(errno.EADDRINUSE, "another process listens there")
+    path.unlink(missing_ok=True)
 
 
 def _reason(status: int) -> bytes:

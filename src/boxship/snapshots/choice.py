@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from boxship.errors import BoxshipError, Invalid, Unsupported
+from boxship.errors import BoxshipError, Conflict, Invalid, Unsupported
 from boxship.snapshots.contract import Snapshotter
 from boxship.snapshots.directories import DirectorySnapshotter
 from boxship.snapshots.erofs import ErofsSnapshotter
@@ -18,19 +18,33 @@ DRIVERS = ("erofs", "overlay2")
 def choose(data_root: Path, exec_root: Path, driver: str | None = None) -> tuple[Snapshotter, str]:
     """The snapshotter for `data_root`, and why it is that one.
 
-    Raises `Invalid` for a driver that does not exist, `Unsupported` where the one asked for cannot work here.
+    A data root stays with the driver that its layers were written by. Raises `Invalid` for a driver that does not
+    exist, `Unsupported` where the one asked for, or used before, cannot work here, `Conflict` for another one than before.
     """
     if driver not in (None, "", *DRIVERS):
         raise Invalid(f"unknown storage driver {driver!r}", hint=f"one of {', '.join(DRIVERS)}")
     root = data_root / "snapshots"
-    if driver == "overlay2":
-        return DirectorySnapshotter(root / "overlay2", exec_root / "layers"), "it was asked for"
+    before = next((name for name in DRIVERS if _used(root / name)), None)
+    if driver and before and driver != before:
+        raise Conflict(
+            f"{data_root} holds images of the storage driver {before}, not {driver}",
+            hint=f"use --storage-driver {before}, or another --data-root",
+        )
+    if (driver or before) == "overlay2":
+        why = "it was asked for" if driver else "the data root was made with it"
+        return DirectorySnapshotter(root / "overlay2", exec_root / "layers"), why
     reason = _erofs_fails()
     if reason is None:
         return ErofsSnapshotter(root / "erofs", exec_root / "layers"), "the kernel mounts EROFS from files"
-    if driver == "erofs":
-        raise Unsupported(f"storage driver erofs does not work here: {reason}", hint="use overlay2")
+    if driver or before:
+        hint = f"{data_root} was made with it: use another --data-root" if before else "use overlay2"
+        raise Unsupported(f"storage driver erofs does not work here: {reason}", hint=hint)
     return DirectorySnapshotter(root / "overlay2", exec_root / "layers"), f"erofs does not work here: {reason}"
+
+
+def _used(root: Path) -> bool:
+    """Whether layers or containers of a driver are there."""
+    return any(directory.is_dir() and any(directory.iterdir()) for directory in (root / "layers", root / "writable"))
 
 
 def _erofs_fails() -> str | None:
