@@ -60,11 +60,11 @@ class Launcher:
                 descriptors.append(namespace)
             self._write_files(container, directory, endpoints, embedded=embedded)
             cgroup = self.cgroup(container)
+            mounted = await mounts.specification(container.mounts, self._volumes, container.id)
             spec = specification.build(
                 container,
                 specification.Surroundings(
-                    self._cgroups, cgroup, self._pid_of, str(directory),
-                    mounts.specification(container.mounts, self._volumes, container.id), self._no_new_privileges,
+                    self._cgroups, cgroup, self._pid_of, str(directory), mounted, self._no_new_privileges,
                 ),
             )  # fmt: skip
             spec["process"]["env"] = environment.process_environment(container.config)
@@ -80,6 +80,18 @@ class Launcher:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def lacks_network(self, container: Container) -> bool:
+        """Whether a container that runs should have endpoints, and no record of them is there."""
+        mode = container.host.network_mode
+        joined = mode in ("host", "none") or mode.startswith("container:") or container.config.network_disabled
+        return bool(container.endpoints) and not joined and self._networks.sandbox(container.id) is None
+
+    def hold(self, container: Container) -> None:
+        """Count the volumes of a container that ran before this daemon as in use, until `release`."""
+        for point in container.mounts:
+            if point.kind == "volume":
+                self._volumes.hold(point.name, container.id)
 
     def release(self, container: Container) -> None:
         """Give back the addresses, ports and volumes of a container that has ended."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+
+import msgspec
 
 from boxship.containers.config import ContainerConfig, HostConfig, Mount
 from boxship.containers.model import Container, MountPoint
-from boxship.errors import BoxshipError, Invalid, Unsupported
+from boxship.errors import BoxshipError, Conflict, Invalid, NotFound, Unsupported, from_os_error
 from boxship.images.model import Image
 from boxship.snapshots.archive import apply_tar, write_tar
 from boxship.snapshots.contract import Snapshotter
 from boxship.syscalls.files import open_in_root
+from boxship.syscalls.removal import remove_tree
 from boxship.volumes.service import Volumes
 
 _PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave"})
@@ -29,21 +33,30 @@ _TMPFS_OPTIONS = frozenset(
 Find = Callable[[str], Container]
 
 
-def resolve(
-    config: ContainerConfig, host: HostConfig, image: Image, volumes: Volumes, find: Find, labels: dict[str, str]
-) -> list[MountPoint]:
+async def resolve(config: ContainerConfig, host: HostConfig, image: Image, volumes: Volumes, find: Find) -> list[MountPoint]:
     """The mount points of a new container, its volumes made; raises `Invalid`, `NotFound`, `Unsupported`."""
     points: dict[str, MountPoint] = {}
+    try:
+        _place(points, config, host, image, volumes, find)
+    except BoxshipError:
+        await remove_anonymous(points.values(), volumes)
+        raise
+    return [points[key] for key in sorted(points)]
+
+
+def _place(
+    points: dict[str, MountPoint], config: ContainerConfig, host: HostConfig, image: Image, volumes: Volumes, find: Find
+) -> None:
     for entry in host.volumes_from or []:
         for point in _from_container(entry, find):
             points[point.destination] = point
     explicit: set[str] = set()
 
     def place(point: MountPoint) -> None:
+        points[point.destination] = point
         if point.destination in explicit:
             raise Invalid(f"Duplicate mount point: {point.destination}")
         explicit.add(point.destination)
-        points[point.destination] = point
 
     for text in host.binds or []:
         place(_bind(text, volumes))
@@ -53,13 +66,22 @@ def resolve(
         place(MountPoint("tmpfs", _clean(destination), options=_tmpfs_options(options)))
     image_volumes = image.config.config.volumes if image.config.config else None
     for destination in {**(image_volumes or {}), **(config.volumes or {})}:
-        cleaned = _clean(destination)
-        if cleaned not in points:
-            volume = volumes.create("", labels={"com.docker.volume.anonymous": ""})
-            points[cleaned] = MountPoint(
-                "volume", cleaned, str(volumes.path(volume.name)), volume.name, "local", copy=True, anonymous=True
-            )
-    return [points[key] for key in sorted(points)]
+        if _clean(destination) not in points:
+            points[_clean(destination)] = _anonymous(destination, volumes)
+
+
+def _anonymous(destination: str, volumes: Volumes) -> MountPoint:
+    cleaned = _clean(destination)
+    volume = volumes.create()
+    return MountPoint("volume", cleaned, str(volumes.path(volume.name)), volume.name, "local", copy=True, anonymous=True)
+
+
+async def remove_anonymous(points: Iterable[MountPoint], volumes: Volumes) -> None:
+    """Remove the volumes that nobody named, unless another container uses them."""
+    for point in points:
+        if point.kind == "volume" and point.anonymous:
+            with contextlib.suppress(NotFound, Conflict):
+                await volumes.remove(point.name)
 
 
 def _tmpfs_options(text: str) -> list[str]:
@@ -83,9 +105,7 @@ def _clean(path: str) -> str:
 def _bind(text: str, volumes: Volumes) -> MountPoint:
     parts = text.split(":")
     if len(parts) == 1:
-        volume = volumes.create("", labels={"com.docker.volume.anonymous": ""})
-        path = str(volumes.path(volume.name))
-        return MountPoint("volume", _clean(text), path, volume.name, "local", copy=True, anonymous=True)
+        return _anonymous(text, volumes)
     if len(parts) > 3 or not all(parts[:2]):
         raise Invalid(f"invalid volume specification: '{text}'")
     source, destination = parts[0], _clean(parts[1])
@@ -105,6 +125,8 @@ def _bind(text: str, volumes: Volumes) -> MountPoint:
             raise Invalid(f"invalid mode: {mode} (nocopy is for volumes)")
         return MountPoint("bind", destination, os.path.normpath(source), mode=mode, read_write=writable,
                           propagation=propagation or "rprivate", options=["create"])  # fmt: skip
+    if propagation:
+        raise Invalid(f"invalid mode: {mode} (propagation is for binds)")
     volume = volumes.create(source)
     return MountPoint("volume", destination, str(volumes.path(volume.name)), volume.name, "local", mode or "z", writable, copy=copy)
 
@@ -131,13 +153,13 @@ def _mount(mount: Mount, volumes: Volumes) -> MountPoint:
     if mount.type == "volume":
         volume_options = mount.volume_options
         driver = volume_options.driver_config if volume_options else None
+        subpath = volume_options.subpath if volume_options else ""
+        if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
+            raise Invalid(f"invalid subpath {subpath!r}: it must lie in the volume")
         volume = volumes.create(
             mount.source, driver=driver.name if driver else "", options=driver.options if driver else None,
             labels=volume_options.labels if volume_options else None,
         )  # fmt: skip
-        subpath = volume_options.subpath if volume_options else ""
-        if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
-            raise Invalid(f"invalid subpath {subpath!r}: it must lie in the volume")
         copy = not (volume_options and volume_options.no_copy) and not subpath
         return MountPoint("volume", destination, str(volumes.path(volume.name)), volume.name, "local", "z",
                           not mount.read_only, options=[f"subpath={subpath}"] if subpath else [], copy=copy,
@@ -164,8 +186,6 @@ def _from_container(entry: str, find: Find) -> list[MountPoint]:
     name, _, mode = entry.partition(":")
     if mode not in ("", "ro", "rw", "z", "Z"):
         raise Invalid(f"invalid mode for volumes-from: {mode}")
-    import msgspec
-
     return [
         msgspec.structs.replace(point, copy=False, read_write=point.read_write and mode != "ro")
         for point in find(name).mounts
@@ -173,28 +193,52 @@ def _from_container(entry: str, find: Find) -> list[MountPoint]:
     ]
 
 
-def fill_volumes(points: list[MountPoint], image: Image, snapshotter: Snapshotter) -> None:
-    """Copy what the image has at a volume's destination into the volume, where that is still empty."""
+async def fill_volumes(points: list[MountPoint], image: Image, snapshotter: Snapshotter, volumes: Volumes, holder: str) -> None:
+    """Copy what the image has at a volume's destination into the volume, where that is still empty.
+
+    Raises `Invalid` where the image has a file at the place of an anonymous volume, and what mounting and copying raise.
+    """
     for point in points:
-        if point.kind != "volume" or not point.copy or any(Path(point.source).iterdir()):
+        if point.kind != "volume" or not point.copy:
             continue
         with snapshotter.viewed(image.layers) as root:
             try:
-                found = open_in_root(root, point.destination, os.O_RDONLY | os.O_DIRECTORY)
+                os.close(open_in_root(root, point.destination, os.O_RDONLY | os.O_DIRECTORY))
+            except NotADirectoryError:
+                if point.anonymous:
+                    raise Invalid(f"cannot mount volume over existing file, file exists {point.destination}") from None
+                continue
             except OSError:
-                continue  # the image has no directory there
-            os.close(found)
-            target = os.open(point.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                continue  # the image has nothing there
+            try:
+                target = await volumes.mount(point.name, holder)
+                await asyncio.to_thread(_fill, str(target), root, point.destination)
+            except OSError as error:
+                raise from_os_error(error, f"filling volume {point.name} from the image") from error
+            finally:
+                volumes.release(point.name, holder)
+
+
+def _fill(volume: str, root: int, path: str) -> None:
+    """Copy a directory of an image into a volume; all of it or, where that fails, nothing."""
+    target = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if os.listdir(target) or os.fstatvfs(target).f_flag & os.ST_RDONLY:
+            return
+        try:
             with tempfile.TemporaryFile() as spool:
-                try:
-                    write_tar(root, point.destination, spool, rename=".", follow=True)
-                    status = _status(root, point.destination)
-                    spool.seek(0)
-                    apply_tar(target, ".", spool)
-                    os.fchown(target, status.st_uid, status.st_gid)
-                    os.fchmod(target, stat.S_IMODE(status.st_mode))
-                finally:
-                    os.close(target)
+                write_tar(root, path, spool, rename=".", follow=True)
+                spool.seek(0)
+                apply_tar(target, ".", spool)
+            status = _status(root, path)
+            os.fchown(target, status.st_uid, status.st_gid)
+            os.fchmod(target, stat.S_IMODE(status.st_mode))
+        except BaseException:
+            for name in os.listdir(target):
+                remove_tree(target, name)
+            raise
+    finally:
+        os.close(target)
 
 
 def _status(root: int, path: str) -> os.stat_result:
@@ -205,7 +249,7 @@ def _status(root: int, path: str) -> os.stat_result:
         os.close(descriptor)
 
 
-def specification(points: list[MountPoint], volumes: Volumes, container: str) -> list[dict[str, object]]:
+async def specification(points: list[MountPoint], volumes: Volumes, container: str) -> list[dict[str, object]]:
     """The OCI mounts of the points, outermost first; mounts volumes that are mounts themselves."""
     found: list[dict[str, object]] = []
     taken: list[str] = []
@@ -220,8 +264,8 @@ def specification(points: list[MountPoint], volumes: Volumes, container: str) ->
                 continue
             source = point.source
             if point.kind == "volume":
-                source = str(volumes.mount(point.name, container))
                 taken.append(point.name)
+                source = str(await volumes.mount(point.name, container))
                 for option in point.options:
                     if option.startswith("subpath="):
                         source = _inside(source, option[8:])

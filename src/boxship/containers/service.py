@@ -171,7 +171,7 @@ class Containers:
 
     # --- making ---
 
-    def create(
+    async def create(
         self,
         name: str,
         config: ContainerConfig,
@@ -200,18 +200,20 @@ class Containers:
         merged = environment.merge(config, image, identity, host)
         endpoints = request.endpoints(host, networking, config, self.networks, self.get)
         command = [*(merged.entrypoint or []), *(merged.cmd or [])]
-        points = mounts.resolve(config, host, image, self.volumes, self.get, merged.labels or {})
+        points = await mounts.resolve(config, host, image, self.volumes, self.get)
         self._names[name] = identity
         directory = self.directory(identity)
         try:
             directory.mkdir(0o710)
             self.snapshotter.prepare(identity, image.layers)
-            if any(point.copy for point in points):
-                mounts.fill_volumes(points, image, self.snapshotter)
+            await mounts.fill_volumes(points, image, self.snapshotter, self.volumes, identity)
+            if self.images.find(image.id) is None:
+                raise NotFound(f"No such image: {config.image}")  # removed while its files were copied
         except BaseException:
             del self._names[name]
             shutil.rmtree(directory, ignore_errors=True)
             self.snapshotter.remove(identity)
+            await mounts.remove_anonymous(points, self.volumes)
             raise
         container = self._put(
             Container(
@@ -539,11 +541,11 @@ class Containers:
                 ended = self._wait_future(container.id)
                 await self._signal(container, signal.SIGKILL)
                 await ended
-            self._discard(self.get(container.id), volumes=volumes)
+            await self._discard(self.get(container.id), volumes=volumes)
         finally:
             live.removing = False
 
-    def _discard(self, container: Container, *, volumes: bool) -> None:
+    async def _discard(self, container: Container, *, volumes: bool) -> None:
         self.snapshotter.remove(container.id)
         shutil.rmtree(self.directory(container.id), ignore_errors=True)
         self._containers.delete(container.id)
@@ -551,10 +553,7 @@ class Containers:
             del self._names[container.name]
         live = self._live.pop(container.id, None)
         if volumes:
-            for point in container.mounts:
-                if point.kind == "volume" and point.anonymous:
-                    with contextlib.suppress(NotFound, Conflict):
-                        self.volumes.remove(point.name)
+            await mounts.remove_anonymous(container.mounts, self.volumes)
         for future in live.removed if live else []:
             if not future.done():
                 future.set_result(WaitResult(container.state.exit_code))

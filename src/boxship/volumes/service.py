@@ -1,37 +1,34 @@
-"""Named volumes, by the local driver: a directory each, or a mount made when a container first needs it."""
+"""Named volumes, by the local driver: a directory each, or a mount made while containers use it."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import re
 import secrets
-import socket
+import stat
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from boxship.errors import Conflict, Invalid, NotFound, from_os_error
+from boxship.errors import BoxshipError, Conflict, Invalid, NotFound, from_os_error
 from boxship.events.bus import Events
 from boxship.state.database import Database
-from boxship.syscalls import mount as m
 from boxship.syscalls.removal import remove_tree
+from boxship.volumes import local
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_OPTIONS = frozenset({"type", "o", "device", "size"})
-_FLAGS = {
-    "ro": m.MS_RDONLY,
-    "nosuid": m.MS_NOSUID,
-    "nodev": m.MS_NODEV,
-    "noexec": m.MS_NOEXEC,
-    "noatime": m.MS_NOATIME,
-    "bind": m.MS_BIND,
-    "rbind": m.MS_BIND | m.MS_REC,
-    "rw": 0,
-    "defaults": 0,
-}
+log = logging.getLogger(__name__)
+
+ANONYMOUS = "com.docker.volume.anonymous"
+"""The label that clients know a volume without a name of its own by."""
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_REMOVED = ".removed-"
 
 
 class Volume(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,7 +39,10 @@ class Volume(msgspec.Struct, frozen=True, omit_defaults=True):
     driver: str = "local"
     labels: dict[str, str] = {}
     options: dict[str, str] = {}
-    anonymous: bool = False
+
+    @property
+    def anonymous(self) -> bool:
+        return ANONYMOUS in self.labels
 
 
 class Volumes:
@@ -52,9 +52,12 @@ class Volumes:
         self._root = root
         self._events = events
         self._volumes = database.collection("volumes", Volume)
-        self._mounted: dict[str, set[str]] = {}
+        self._holders: dict[str, set[str]] = {}
+        self._attaching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.users: Callable[[str], list[str]] = lambda _: []
         root.mkdir(parents=True, exist_ok=True)
+        for left in root.glob(f"{_REMOVED}*"):
+            _remove_files(left)
 
     def all(self) -> list[Volume]:
         return sorted(self._volumes.all.values(), key=lambda volume: volume.name)
@@ -71,140 +74,137 @@ class Volumes:
         return self._root / name / "_data"
 
     def create(
-        self, name: str = "", *, driver: str = "local", options: dict[str, str] | None = None,
-        labels: dict[str, str] | None = None,
+        self, name: str = "", *, driver: str = "local", options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Volume:  # fmt: skip
-        """Make a volume, or return the one of that name; raises `Invalid`, `NotFound` for a driver, `Conflict`."""
-        options = dict(options or {})
-        if driver not in ("", "local"):
-            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
-        if name and not _NAME.fullmatch(name):
-            raise Invalid(
-                f'"{name}" includes invalid characters for a local volume name,'
-                ' only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
-            )
-        for option in options:
-            if option not in _OPTIONS:
-                raise Invalid(f'invalid option: "{option}"')
-        if options and not options.get("device") and options.get("type") != "tmpfs":
-            raise Invalid('missing required option: "device"')
-        existing = self._volumes.get(name) if name else None
-        if existing is not None:
-            if options and existing.options != options:
-                raise Conflict(f"volume {name} exists already with other options")
-            return existing
-        anonymous = not name
-        name = name or secrets.token_hex(32)
+        """Make a volume, or return the one of that name; without a name it is anonymous.
+
+        Raises `Invalid` or `Unsupported` for a name or options, `NotFound` for a driver, and `Conflict` where the
+        volume of that name has other options.
+        """
+        options, labels = dict(options or {}), dict(labels or {})
+        if not name:
+            name = secrets.token_hex(32)
+            labels[ANONYMOUS] = ""
         try:
+            if driver not in ("", "local"):
+                raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+            existing = self._volumes.get(name)
+            if existing is not None:
+                if options and existing.options != options:
+                    raise Conflict("a volume of that name exists already with other options")
+                return existing
+            _check_name(name)
+            local.check(options)
             self.path(name).mkdir(parents=True, exist_ok=True)
+        except BoxshipError as error:
+            raise type(error)(f"create {name}: {error.message}", hint=error.hint) from error
         except OSError as error:
-            raise from_os_error(error, "making a volume") from error
-        volume = Volume(name, time.time_ns(), "local", labels or {}, options, anonymous)
+            raise from_os_error(error, f"create {name}: making a directory") from error
+        volume = Volume(name, time.time_ns(), "local", labels, options)
         self._volumes.put(name, volume)
         self._events.publish("volume", "create", name, driver="local")
         return volume
 
-    def remove(self, name: str, *, force: bool = False) -> None:
+    async def remove(self, name: str, *, force: bool = False) -> None:
         """Raises `Conflict` while containers refer to it; with `force` an absent one is no error."""
-        volume = self._volumes.get(name)
-        if volume is None:
-            if force:
-                return
-            raise NotFound(f"get {name}: no such volume")
-        users = self.users(name)
+        if force and name not in self._volumes:
+            return
+        volume = self.get(name)
+        users = sorted({*self.users(name), *self._holders.get(name, ())})
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        self._unmount(name)
-        if volume.options:
-            # never recursive: should a mount be left in spite of all, its files are not the engine's
-            with contextlib.suppress(OSError):
+        removed = self._root / f"{_REMOVED}{secrets.token_hex(8)}"
+        with contextlib.suppress(OSError):
+            if volume.options:
+                # never recursive: should a mount be left in spite of all, its files are not the engine's
+                local.detach(self.path(name))
                 self.path(name).rmdir()
                 (self._root / name).rmdir()
-        else:
-            with contextlib.suppress(OSError):
-                remove_tree(str(self._root / name))
+            else:
+                # at once out of the way of a new one of the same name: deleting may take its time
+                (self._root / name).rename(removed)
         self._volumes.delete(name)
+        self._attaching.pop(name, None)
         self._events.publish("volume", "destroy", name, driver="local")
+        if removed.exists():
+            await asyncio.to_thread(_remove_files, removed)
 
-    def prune(self, accept: Callable[[Volume], bool]) -> tuple[list[str], int]:
-        """Remove unused volumes that `accept` takes: their names, and the bytes freed."""
+    async def prune(self, accept: Callable[[Volume], bool]) -> tuple[list[str], int]:
+        """Remove unused volumes that `accept` takes: their names, and the bytes freed.
+
+        Those with options are kept, as with Docker: their files lie elsewhere, and nothing would be freed.
+        """
         removed, freed = [], 0
         for volume in self.all():
-            if not self.users(volume.name) and accept(volume):
-                freed += self.size(volume.name)
-                self.remove(volume.name)
+            if volume.options or not accept(volume):
+                continue
+            size = await asyncio.to_thread(self.size, volume.name)
+            with contextlib.suppress(Conflict, NotFound):
+                await self.remove(volume.name)
                 removed.append(volume.name)
+                freed += size
         return removed, freed
 
     def size(self, name: str) -> int:
-        """Bytes of the volume's files."""
-        total = 0
+        """Bytes of the volume's files, each counted once; -1 for a volume with options, whose files lie elsewhere."""
+        volume = self._volumes.get(name)
+        if volume is not None and volume.options:
+            return -1
+        files: dict[tuple[int, int], int] = {}
         for directory, _, names in os.walk(self.path(name)):
             for file in names:
-                try:
-                    total += os.lstat(os.path.join(directory, file)).st_size
-                except OSError:
-                    continue
-        return total
+                with contextlib.suppress(OSError):
+                    status = os.lstat(os.path.join(directory, file))
+                    files[status.st_dev, status.st_ino] = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        return sum(files.values())
 
-    def mount(self, name: str, container: str) -> Path:
-        """Make the volume's files available to a container; raises what the kernel says, translated."""
-        volume = self.get(name)
-        path = self.path(name)
+    # --- in use ---
+
+    async def mount(self, name: str, holder: str) -> Path:
+        """Make the volume's files available to a container; raises what the kernel says, translated.
+
+        `release` must follow, also after an error.
+        """
+        volume, path = self.get(name), self.path(name)
         path.mkdir(parents=True, exist_ok=True)
-        if volume.options and not _is_mounted(path):
-            self._mount(volume, path)
-        self._mounted.setdefault(name, set()).add(container)
-        self._events.publish("volume", "mount", name, container=container, driver="local", destination=str(path), propagation="")
+        self.hold(name, holder)
+        if volume.options:
+            async with self._attaching[name]:
+                await asyncio.to_thread(local.attach, volume.options, path)
+        self._events.publish("volume", "mount", name, container=holder, driver="local", destination=str(path), propagation="")
         return path
 
-    def release(self, name: str, container: str) -> None:
+    def hold(self, name: str, holder: str) -> None:
+        """A container uses the volume: one that was running before this daemon started, too."""
+        self._holders.setdefault(name, set()).add(holder)
+
+    def release(self, name: str, holder: str) -> None:
         """A container does without it now."""
-        holders = self._mounted.get(name, set())
-        if container in holders:
-            holders.discard(container)
-            self._events.publish("volume", "unmount", name, container=container, driver="local")
-            if not holders and name in self._volumes and self._volumes.all[name].options:
-                self._unmount(name)
-
-    def _mount(self, volume: Volume, path: Path) -> None:
-        kind = volume.options.get("type", "")
-        device = volume.options.get("device", "")
-        flags, data = 0, []
-        for option in volume.options.get("o", "").split(","):
-            if option in _FLAGS:
-                flags |= _FLAGS[option]
-            elif option.startswith("addr=") and kind.startswith("nfs"):
-                data.append(f"addr={_resolve(option[5:])}")
-            elif option:
-                data.append(option)
-        try:
-            m.mount(device, str(path), kind if kind not in ("none", "") else None, flags, ",".join(data) or None)
-        except OSError as error:
-            raise from_os_error(error, f"failed to mount local volume: mount {device}:{path}, type: {kind}") from error
-
-    def _unmount(self, name: str) -> None:
-        path = self.path(name)
-        while _is_mounted(path):
-            m.unmount(str(path), m.MNT_DETACH)
+        holders = self._holders.get(name, set())
+        if holder not in holders:
+            return
+        holders.discard(holder)
+        self._events.publish("volume", "unmount", name, container=holder, driver="local")
+        if not holders:
+            del self._holders[name]
+            volume = self._volumes.get(name)
+            if volume is not None and volume.options:
+                local.detach(self.path(name))
 
 
-def _is_mounted(path: Path) -> bool:
-    """Whether something is mounted at `path`: a bind of the same file system too, which st_dev does not tell."""
-    return path.exists() and _mount_id(path) != _mount_id(path.parent)
+def _check_name(name: str) -> None:
+    if len(name) == 1:
+        raise Invalid("volume name is too short, names should be at least two alphanumeric characters")
+    if not _NAME.fullmatch(name):
+        raise Invalid(
+            f'"{name}" includes invalid characters for a local volume name,'
+            ' only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
 
 
-def _mount_id(path: Path) -> str:
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+def _remove_files(directory: Path) -> None:
     try:
-        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
-    finally:
-        os.close(descriptor)
-    return next(line for line in lines if line.startswith("mnt_id:"))
-
-
-def _resolve(host: str) -> str:
-    try:
-        return str(socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)[0][4][0])
-    except OSError:
-        raise Invalid(f"the address {host!r} of an nfs volume cannot be resolved") from None
+        remove_tree(str(directory))
+    except OSError as error:
+        log.warning("files of a removed volume are left in %s: %s", directory, error.strerror)

@@ -39,7 +39,7 @@ async def create(services: Services, request: Request, version: Version) -> Resp
     if config.mac_address and version >= (1, 52):
         raise Invalid("container-wide MAC address no longer supported; use endpoint-specific MAC address instead")
     platform = Platform.parse(request.query.get("platform")) if request.query.get("platform") else None
-    container = services.containers.create(
+    container = await services.containers.create(
         request.query.get("name"),
         config,
         body.host_config or HostConfig(),

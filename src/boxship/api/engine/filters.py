@@ -36,7 +36,7 @@ class Filters:
         if not values:
             return default
         if values[0].lower() not in ("1", "true", "0", "false"):
-            raise Invalid(f"invalid filter '{name}={values}'")
+            raise Invalid(f"invalid filter '{name}=[{' '.join(values)}]'")
         return values[0].lower() in ("1", "true")
 
     def labels(self, labels: Mapping[str, str] | None, *, name: str = "label") -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
@@ -11,7 +10,7 @@ import msgspec
 from boxship.api.engine import progress, render
 from boxship.api.engine.filters import Filters
 from boxship.api.engine.services import Services
-from boxship.errors import Unsupported
+from boxship.errors import Invalid, Unsupported
 from boxship.http.message import Request, Response, json_response
 from boxship.volumes.service import Volume
 
@@ -29,9 +28,13 @@ class _CreateBody(msgspec.Struct, rename="pascal"):
 async def list_(services: Services, request: Request, version: Version) -> Response:
     filters = Filters(request.query, ("dangling", "driver", "label", "name"))
     volumes = services.volumes
+    try:
+        patterns = [re.compile(value) for value in filters.get("name")]
+    except re.error as error:
+        raise Invalid(f"invalid filter 'name': {error}") from None
     found = []
     for volume in volumes.all():
-        if filters.get("name") and not any(re.search(value, volume.name) for value in filters.get("name")):
+        if patterns and not any(pattern.search(volume.name) for pattern in patterns):
             continue
         if filters.get("driver") and volume.driver not in filters.get("driver"):
             continue
@@ -56,7 +59,7 @@ async def inspect(services: Services, request: Request, version: Version) -> Res
 
 
 async def remove(services: Services, request: Request, version: Version) -> Response:
-    await asyncio.to_thread(services.volumes.remove, request.parameters["name"], force=request.query.flag("force"))
+    await services.volumes.remove(request.parameters["name"], force=request.query.flag("force"))
     await services.database.committed()
     return Response(204)
 
@@ -69,7 +72,7 @@ async def prune(services: Services, request: Request, version: Version) -> Respo
     def accept(volume: Volume) -> bool:
         return (everything or volume.anonymous) and filters.labels(volume.labels) and filters.without_labels(volume.labels)
 
-    removed, freed = services.volumes.prune(accept)
+    removed, freed = await services.volumes.prune(accept)
     await services.database.committed()
     services.events.publish("volume", "prune", "", reclaimed=str(freed))
     return progress.pruned(request, version, removed, {"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
