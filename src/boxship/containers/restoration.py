@@ -30,6 +30,8 @@ async def restore(containers: Containers) -> None:
     for container in list(containers.all()):
         was_running = container.state.running or container.state.status == "restarting"
         entry = running.get(container.id)
+        if was_running:
+            containers.launcher.hold(container)
         if entry is not None:
             status = "paused" if entry["frozen"] else "running"
             containers.set_state(container.id, status=status, pid=entry["pid"],
@@ -43,7 +45,7 @@ async def restore(containers: Containers) -> None:
         elif was_running:
             # ended unseen, with the host or with the keeper
             containers.set_state(container.id, status="exited", pid=0, exit_code=255, finished_at=time.time_ns())
-            containers.networks.detach(container.id)
+            containers.launcher.release(container)
         if entry is None and container.id not in ended:
             policy = container.host.restart_policy
             state = containers.get(container.id).state
