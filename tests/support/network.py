@@ -9,7 +9,13 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
+
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
 
 from boxship.syscalls import namespaces as ns
 
@@ -87,18 +93,17 @@ class Namespace:
         return made
 
 
-class Answering:
-    """Listens on a port of a namespace, TCP and UDP, and tells everyone who asks its name and who they are."""
+class Listening:
+    """Listens on a port of a namespace, TCP and UDP; what it says is its subclass's."""
 
-    def __init__(self, namespace: Namespace, port: int, name: str = "here") -> None:
-        self._name = name
+    def __init__(self, namespace: Namespace, port: int, address: str = "::") -> None:
         self._selector = selectors.DefaultSelector()
         self._ended, self._end = socket.socketpair()
         self._selector.register(self._ended, selectors.EVENT_READ)
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            listener = namespace.socket(kind)
+            listener = namespace.socket(kind, family=socket.AF_INET6 if ":" in address else socket.AF_INET)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("::", port))
+            listener.bind((address, port))
             if kind == socket.SOCK_STREAM:
                 listener.listen(16)
             self._selector.register(listener, selectors.EVENT_READ, kind)
@@ -114,15 +119,19 @@ class Answering:
                     if key.data == socket.SOCK_STREAM:
                         connection, peer = here.accept()
                         with connection:
-                            connection.sendall(self._answer(peer))
+                            connection.settimeout(SECONDS)
+                            self.connected(connection, peer)
                     else:
-                        _, peer = here.recvfrom(100)
-                        here.sendto(self._answer(peer), peer)
+                        data, peer = here.recvfrom(4096)
+                        here.sendto(self.answer(data, peer), peer)
 
-    def _answer(self, peer: Sequence[Any]) -> bytes:
-        return f"{self._name} {peer[0].removeprefix('::ffff:')}".encode()
+    def connected(self, connection: socket.socket, peer: Sequence[Any]) -> None:
+        connection.sendall(self.answer(b"", peer))
 
-    def __enter__(self) -> Answering:
+    def answer(self, data: bytes, peer: Sequence[Any]) -> bytes:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -133,6 +142,56 @@ class Answering:
             here: Any = key.fileobj
             here.close()
         self._selector.close()
+
+
+class Answering(Listening):
+    """Tells everyone who asks its name and who they are."""
+
+    def __init__(self, namespace: Namespace, port: int, name: str = "here", address: str = "::") -> None:
+        super().__init__(namespace, port, address)
+        self._name = name
+
+    def answer(self, data: bytes, peer: Sequence[Any]) -> bytes:
+        return f"{self._name} {peer[0].removeprefix('::ffff:')}".encode()
+
+
+class NameServer(Listening):
+    """A name server that knows some names, and remembers what it was asked."""
+
+    def __init__(self, namespace: Namespace, names: dict[str, str], address: str = "::") -> None:
+        super().__init__(namespace, 53, address)
+        self._names = names
+        self.asked: list[str] = []
+
+    def connected(self, connection: socket.socket, peer: Sequence[Any]) -> None:
+        length = int.from_bytes(connection.recv(2), "big")
+        answer = self.answer(connection.recv(length, socket.MSG_WAITALL), peer)
+        connection.sendall(len(answer).to_bytes(2, "big") + answer)
+
+    def answer(self, data: bytes, peer: Sequence[Any]) -> bytes:
+        query = dns.message.from_wire(data)
+        question = query.question[0]
+        name = question.name.to_text(omit_final_dot=True)
+        self.asked.append(name)
+        response = dns.message.make_response(query)
+        if name not in self._names:
+            response.set_rcode(dns.rcode.NXDOMAIN)
+        elif question.rdtype == dns.rdatatype.A:
+            response.answer.append(dns.rrset.from_text(question.name, 60, "IN", "A", self._names[name]))
+        return response.to_wire()
+
+
+def look_up(
+    namespace: Namespace, name: str, kind: str = "A", *, server: str = "127.0.0.11", stream: bool = False
+) -> list[str] | str:
+    """What a name server says to whoever asks from the namespace: its answers, or its refusal's name."""
+    query = dns.message.make_query(name, kind)
+    with namespace.entered():
+        ask_ = dns.query.tcp if stream else dns.query.udp
+        response = ask_(query, server, timeout=SECONDS)
+    if response.rcode() != dns.rcode.NOERROR:
+        return dns.rcode.to_text(response.rcode())
+    return sorted(item.to_text() for answer in response.answer for item in answer)
 
 
 def ask(namespace: Namespace, address: str, port: int, protocol: str = "tcp", *, seconds: float = SECONDS) -> str:

@@ -23,6 +23,9 @@ PORT = 53
 FORWARD_SECONDS = 4.0
 """How long one of them is waited for."""
 
+CONCURRENT_LIMIT = 100
+"""How many queries of one container are worked at; what comes beyond that is refused."""
+
 _PLAIN_LIMIT = 512
 """The largest answer in a datagram, in bytes, to whoever does not say otherwise (RFC 1035, section 4.2.1)."""
 
@@ -33,11 +36,15 @@ Lookup = Callable[[str], list[Address] | None]
 Reverse = Callable[[Address], str | None]
 
 
+Upstreams = Callable[[], list[str]]
+"""The name servers that the container's other queries go to, at this moment."""
+
+
 class Resolver:
     """Answers for one container."""
 
     def __init__(
-        self, datagrams: socket.socket, stream: socket.socket, lookup: Lookup, reverse: Reverse, upstreams: list[str]
+        self, datagrams: socket.socket, stream: socket.socket, lookup: Lookup, reverse: Reverse, upstreams: Upstreams
     ) -> None:
         self.ports = [datagrams.getsockname()[1], stream.getsockname()[1]]
         self._sockets = (datagrams, stream)
@@ -71,10 +78,10 @@ class Resolver:
             with contextlib.suppress(OSError):
                 self._sockets[0].sendto(answer, sender)
 
-        self._spawn(self._reply(data, reply, self._forward_datagram, datagram=True))
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+        if len(self._tasks) >= CONCURRENT_LIMIT:
+            reply(failure(data, 5))
+            return
+        task = asyncio.ensure_future(self._reply(data, reply, self._forward_datagram, datagram=True))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -89,6 +96,11 @@ class Resolver:
             reply(answer)
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._tasks) >= CONCURRENT_LIMIT:
+            writer.close()
+            return
+        self._tasks.add(task)
         try:
             async with asyncio.timeout(30):
                 while True:
@@ -101,6 +113,7 @@ class Resolver:
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
             pass
         finally:
+            self._tasks.discard(task)
             writer.close()
 
     def answer(self, data: bytes, *, datagram: bool = False) -> bytes | None:
@@ -148,7 +161,7 @@ class Resolver:
         if addresses is None:
             return (
                 None
-                if "." in name or question.rdtype not in (dns.rdatatype.A, dns.rdatatype.AAAA) or self._upstreams
+                if "." in name or question.rdtype not in (dns.rdatatype.A, dns.rdatatype.AAAA) or self._upstreams()
                 else failure(data, 3)
             )
         version = {dns.rdatatype.A: 4, dns.rdatatype.AAAA: 6}.get(question.rdtype)
@@ -160,7 +173,7 @@ class Resolver:
 
     async def _forward_datagram(self, data: bytes) -> bytes | None:
         loop = asyncio.get_running_loop()
-        for upstream in self._upstreams:
+        for upstream in self._upstreams():
             family = socket.AF_INET6 if ":" in upstream else socket.AF_INET
             with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as far:
                 try:
@@ -176,7 +189,7 @@ class Resolver:
         return None
 
     async def _forward_stream(self, data: bytes) -> bytes | None:
-        for upstream in self._upstreams:
+        for upstream in self._upstreams():
             try:
                 async with asyncio.timeout(FORWARD_SECONDS):
                     reader, writer = await asyncio.open_connection(upstream, PORT)
@@ -192,7 +205,7 @@ class Resolver:
 
 
 def failure(query: bytes, code: int = 2) -> bytes:
-    """The answer SERVFAIL (2) or NXDOMAIN (3) to a query."""
+    """The answer SERVFAIL (2), NXDOMAIN (3) or REFUSED (5) to a query."""
     if len(query) < 12:
         return b""
     flags = 0x8080 | (query[2] & 0x79) << 8 | code

@@ -7,6 +7,7 @@ its links away with it. So nothing can be left behind, whatever is killed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import socket
@@ -20,6 +21,16 @@ from boxship.syscalls import namespaces as ns
 from boxship.syscalls.netlink import Netlink
 
 T = TypeVar("T")
+
+_SETTINGS = (
+    # a container's port 80 is its own to give, and so is its ping
+    ("ipv4/ip_unprivileged_port_start", "0"),
+    ("ipv4/ping_group_range", "0 2147483647"),
+    # IPv6 is for interfaces that are given an address; these are known to be free, and a bridge port that sends
+    # a container's packets back to it would make it take itself for a rival
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    ("ipv6/conf/default/accept_dad", "0"),
+)
 
 _SELF = "/proc/thread-self/ns/net"
 
@@ -68,6 +79,8 @@ class Workshop:
         """A new namespace with its loopback up, as a descriptor; for functions on the thread."""
         ns.unshare(ns.CLONE_NEWNET)
         try:
+            for path, value in _SETTINGS:
+                set_sysctl(path, value)
             descriptor = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
             inside = links.open_route()
             try:
@@ -85,6 +98,12 @@ class Workshop:
             return function()
         finally:
             ns.enter(self._host, ns.CLONE_NEWNET)
+
+
+def set_sysctl(name: str, value: str) -> None:
+    """Set a value below /proc/sys/net of the calling thread's namespace; a kernel that has none of the name is left."""
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/{name}", "w") as file:
+        file.write(value)
 
 
 def open_resolver_sockets(ports: list[int]) -> tuple[socket.socket, socket.socket]:

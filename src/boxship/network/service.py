@@ -18,7 +18,7 @@ import msgspec
 from boxship.errors import BoxshipError, Conflict, Denied, Invalid, NotFound, Unavailable
 from boxship.events.bus import Events
 from boxship.network import links, resolvers
-from boxship.network.addresses import AddressPool, Subnet, mac_of, parse_subnet, split_pools
+from boxship.network.addresses import AddressPool, Subnet, mac_of, parse_address, parse_subnet, split_pools
 from boxship.network.dns import Resolver
 from boxship.network.firewall import Filtered, Firewall, redirect_resolver
 from boxship.network.model import (
@@ -31,7 +31,7 @@ from boxship.network.model import (
     Sandbox,
     SandboxRecord,
 )
-from boxship.network.namespaces import Workshop, open_resolver_sockets
+from boxship.network.namespaces import Workshop, open_resolver_sockets, set_sysctl
 from boxship.network.ports import Ports
 from boxship.state.database import Database
 
@@ -429,6 +429,8 @@ class Networks:
         )
 
         def address() -> None:
+            if endpoint.ipv6:
+                set_sysctl(f"ipv6/conf/{endpoint.interface}/disable_ipv6", "0")
             inside = links.open_route()
             try:
                 index = links.list_links(inside)[endpoint.interface].index
@@ -579,8 +581,9 @@ class Networks:
         def open_inside() -> Resolver:
             sockets = open_resolver_sockets(ports)
             resolver = Resolver(
-                *sockets, lambda name: self._lookup(container, name), lambda a: self._reverse(container, a), upstreams
-            )
+                *sockets, lambda name: self._lookup(container, name), lambda a: self._reverse(container, a),
+                lambda: self._upstreams(container, upstreams),
+            )  # fmt: skip
             if not ports:
                 redirect_resolver(*resolver.ports)
             return resolver
@@ -589,6 +592,15 @@ class Networks:
         self._resolvers[container] = resolver
         await resolver.serve()
         return resolver
+
+    def _upstreams(self, container: str, servers: list[str]) -> list[str]:
+        """Who is asked for other names: nobody outside on behalf of a container that must not get out (CVE-2024-29018)."""
+        record = self._sandboxes.get(container)
+        networks = [self._networks.get(endpoint.network_id) for endpoint in record.endpoints] if record else []
+        if any(network is not None and not network.internal for network in networks):
+            return servers
+        near = [subnet for network in networks if network is not None for subnet in _subnets(network)]
+        return [server for server in servers if any(parse_address(server) in subnet for subnet in near)]
 
     def _lookup(self, container: str, name: str) -> list[links.Address] | None:
         asking = self._sandboxes.get(container)

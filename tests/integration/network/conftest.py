@@ -1,4 +1,4 @@
-"""A host of our own, a network namespace with a daemon in it, and another machine on its link."""
+"""A host of our own, a network namespace with a daemon in it, and another machine on its link, its name server."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def new_island(directory: Path, *flags: str, prepare: Callable[[Namespace], None
         host.run("ip", "route", "add", "default", "via", OTHER6)
         host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
         prepare(host)
-        with running_engine(directory, *flags, wrapper=host.wrapper) as engine:
+        directory.mkdir(parents=True, exist_ok=True)
+        resolv_conf = directory / "resolv.conf"
+        resolv_conf.write_text(f"nameserver {OTHER}\nsearch example.test\n")
+        own = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(resolv_conf))
+        with running_engine(directory, *flags, wrapper=(*host.wrapper, *own)) as engine:
             yield Island(host, other, engine)
     finally:
         host.close()

@@ -50,7 +50,7 @@ async def serve() -> AsyncIterator[Callable[[list[str]], Resolver]]:
     made: list[Resolver] = []
 
     def make(upstreams: list[str]) -> Resolver:
-        made.append(Resolver(*sockets(), lookup, reverse, upstreams))
+        made.append(Resolver(*sockets(), lookup, reverse, lambda: upstreams))
         return made[-1]
 
     yield make
