@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import signal
 
 import msgspec
 
-from boxship.build.expansion import Lookup, expand, split_words
+from boxship.build.expansion import split_words
 from boxship.build.parser import Instruction, ParseError, parse_instruction
 from boxship.oci.image_config import ExecutionConfig, Healthcheck
 
@@ -30,22 +31,22 @@ def quoted(words: list[str]) -> str:
     return "[" + " ".join(json.dumps(word, ensure_ascii=False) for word in words) + "]"
 
 
-def pairs(instruction: Instruction, lookup: Lookup, escape: str) -> list[tuple[str, str]]:
-    """The names and values of ENV and LABEL; raises `ParseError`."""
+def pairs(instruction: Instruction, escape: str) -> list[tuple[str, str]]:
+    """The names and values of ENV and LABEL, as they are written; raises `ParseError`."""
     words = split_words(instruction.text, escape)
     if "=" not in words[0]:
-        name, _, value = instruction.text.partition(" ") if " " in instruction.text else instruction.text.partition("\t")
-        if not value.strip():
+        name, *rest = instruction.text.split(None, 1)
+        if not rest:
             raise ParseError(instruction.line, f"{instruction.name} must have two arguments")
-        return [(expand(name, lookup, escape), expand(value.strip(), lookup, escape))]
+        return [(name, rest[0].strip())]
     found = []
     for word in words:
         name, separator, value = word.partition("=")
         if not separator:
-            raise ParseError(instruction.line, f"Syntax error - can't find = in {word!r}. Must be of the form: name=value")
+            raise ParseError(instruction.line, f'Syntax error - can\'t find = in "{word}". Must be of the form: name=value')
         if not name:
             raise ParseError(instruction.line, f"{instruction.name} names can not be blank")
-        found.append((expand(name, lookup, escape), expand(value, lookup, escape)))
+        found.append((name, value))
     return found
 
 
@@ -59,7 +60,7 @@ def with_ports(config: ExecutionConfig, words: list[str], line: int) -> Executio
     """EXPOSE: single ports and ranges."""
     ports = dict(config.exposed_ports or {})
     for word in words:
-        match = _PORT.fullmatch(word)
+        match = _PORT.fullmatch(word.rpartition(":")[2])  # host ports are no business of an image
         if match is None or not 0 < int(match[1]) <= int(match[2] or match[1]) < 65536:
             raise ParseError(line, f"invalid containerPort: {word}")
         for port in range(int(match[1]), int(match[2] or match[1]) + 1):
@@ -78,7 +79,16 @@ def with_directory(config: ExecutionConfig, path: str) -> ExecutionConfig:
     return msgspec.structs.replace(config, working_dir="/" + joined.lstrip("/"))
 
 
-def healthcheck(instruction: Instruction, config: ExecutionConfig) -> Healthcheck:
+def check_signal(text: str, line: int) -> None:
+    """Raises `ParseError` for what is no signal by name or number."""
+    name = text.upper().removeprefix("SIG")
+    if text.isdigit() and 0 < int(text) < signal.NSIG:
+        return
+    if f"SIG{name}" not in signal.Signals.__members__ and not re.fullmatch(r"RTM(IN\+|AX-)\d+", name):
+        raise ParseError(line, f"Invalid signal: {text}")
+
+
+def healthcheck(instruction: Instruction) -> Healthcheck:
     """HEALTHCHECK with its options; raises `ParseError`."""
     kind, _, rest = instruction.text.partition(" ")
     if kind.upper() == "NONE":

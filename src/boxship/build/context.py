@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from boxship.build.files import Tree
 from boxship.errors import Invalid, NotFound, from_os_error
@@ -25,17 +26,27 @@ class Context:
 
     def __init__(self, directory: Path) -> None:
         self.root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.ignored = Patterns(self._optional(".dockerignore"))
+        try:
+            self.ignored = Patterns(self._optional(".dockerignore"))
+        except BaseException:
+            os.close(self.root)
+            raise
 
     def close(self) -> None:
         os.close(self.root)
 
     def tree(self) -> Tree:
         """The files that COPY and ADD see; they belong to root in the image."""
-        return Tree(self.root, self.ignored, owner=(0, 0))
+        return Tree(self.root, self.ignored, (0, 0), "file not found in build context or excluded by .dockerignore: ")
 
     def dockerfile(self, name: str) -> str:
-        """The text of the Dockerfile; raises `Invalid` in Docker's words where there is none."""
+        """The text of the Dockerfile, whose own `.dockerignore` goes before the general one.
+
+        Raises `Invalid` in Docker's words where there is none.
+        """
+        own = self._optional(f"{name}.dockerignore")
+        if own:
+            self.ignored = Patterns(own)
         try:
             return self._read(name)
         except NotFound:
@@ -78,10 +89,25 @@ async def receive(stream: AsyncIterator[bytes], directory: Path) -> Context:
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def unpack(source: BinaryIO) -> None:
-        apply_tar(root, "/", decompressed(source))
+        apply_tar(root, "/", cast(BinaryIO, _Whole(decompressed(source))))
 
     try:
         await fed(stream, unpack)
     finally:
         os.close(root)
     return await asyncio.to_thread(Context, directory)
+
+
+class _Whole:
+    """A tar filled up to whole blocks: the docker command leaves the last padding out when it adds a Dockerfile itself."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        if not data:
+            data = bytes(-self._size % tarfile.BLOCKSIZE)
+        self._size += len(data)
+        return data

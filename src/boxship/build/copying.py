@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
 import posixpath
+import re
 import shutil
 import tarfile
 import time
@@ -19,7 +22,7 @@ import httpx
 
 from boxship.build.context import Context
 from boxship.build.files import Target, Tree, copy
-from boxship.errors import BoxshipError, Invalid, Unavailable
+from boxship.errors import BoxshipError, Invalid, Unavailable, Unsupported
 from boxship.snapshots.archive import apply_tar, make_directories
 from boxship.snapshots.compression import decompressed
 from boxship.syscalls.files import open_in_root
@@ -28,6 +31,7 @@ Origin = Callable[[str], Awaitable[list[str]]]
 """From the name in `--from` to the layers of that stage or image, lowest first."""
 
 _URL = ("http://", "https://")
+_GIT = re.compile(r"git@|git://|ssh://|https?://.*\.git(#|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +53,19 @@ class Copy:
     def apply(self, root: int, destination: str, owner: str, mode: str) -> None:
         """Lay the sources into the tree at `root`; raises `Invalid`, `Conflict`."""
         target = Target(root, _owner(root, owner) if owner else None, _mode(mode) if mode else None)
-        several = destination.endswith("/") or posixpath.basename(destination) in (".", "..")
-        several = several or len(self.parts) > 1 or any(len(part.paths) > 1 for part in self.parts)
+        into_directory = names_directory(destination)
         destination = posixpath.normpath("/" + destination)
         for part in self.parts:
             if not part.unpack:
-                copy(part.tree, part.paths, target, destination, into_directory=several)
+                copy(part.tree, part.paths, target, destination, into_directory=into_directory)
                 continue
             os.close(make_directories(root, [each for each in destination.split("/") if each]))
             with closing(_reader(part.tree, part.paths[0])) as file:
                 apply_tar(root, destination, decompressed(file), owner=target.owner, mode=None)
+
+
+def names_directory(destination: str) -> bool:
+    return destination.endswith("/") or posixpath.basename(destination) in (".", "..")
 
 
 class Copier:
@@ -71,29 +78,30 @@ class Copier:
         self._scratch = scratch
 
     @asynccontextmanager
-    async def prepared(self, name: str, sources: list[str], origin: str) -> AsyncIterator[Copy]:
+    async def prepared(self, name: str, sources: list[str], destination: str, origin: str) -> AsyncIterator[Copy]:
         """The copy of these sources; raises `Invalid` in Docker's words for those that are not there."""
         async with AsyncExitStack() as stack:
-            if origin:
-                layers = await self._origin(origin)
-                tree = Tree(stack.enter_context(self._view(layers)))
-            else:
-                tree = self._context.tree()
+            tree = Tree(stack.enter_context(self._view(await self._origin(origin)))) if origin else self._context.tree()
             parts: list[Part] = []
             for source in sources:
+                if name == "ADD" and _GIT.match(source):
+                    raise Unsupported(f"ADD of a git repository is not supported: {source}")
                 if name == "ADD" and source.startswith(_URL):
                     directory = self._scratch / f"url-{len(parts)}-{time.monotonic_ns()}"
                     stack.callback(shutil.rmtree, directory, ignore_errors=True)
-                    file = await _download(source, directory)
+                    file = await _download(source, directory, named=names_directory(destination))
                     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                     stack.callback(os.close, root)
                     parts.append(Part(Tree(root, owner=(0, 0)), [file]))
                     continue
-                if name == "ADD" and source.startswith(("git@", "git://")):
-                    raise Invalid(f"ADD of a git repository is not supported: {source}")
-                paths = tree.find(source)
-                parts += [Part(tree, [path], unpack=name == "ADD" and _is_archive(tree, path)) for path in paths]
-            yield Copy(parts, _describe(parts))
+                if not origin and posixpath.normpath(source.lstrip("/")).startswith(".."):
+                    raise Invalid(f"{name} failed: forbidden path outside the build context: {source} ()")
+                parts += await asyncio.to_thread(_found, tree, name, source)
+            if len(parts) > 1 and not names_directory(destination):
+                raise Invalid(
+                    f"When using {name} with more than one source file, the destination must be a directory and end with a /"
+                )
+            yield Copy(parts, await asyncio.to_thread(_describe, parts))
 
     @contextmanager
     def _view(self, layers: list[str]) -> Iterator[int]:
@@ -101,13 +109,18 @@ class Copier:
             yield root
 
 
+def _found(tree: Tree, name: str, source: str) -> list[Part]:
+    try:
+        return [Part(tree, [path], unpack=name == "ADD" and _is_archive(tree, path)) for path in tree.find(source)]
+    except Invalid as error:
+        raise Invalid(f"{name} failed: {error.message}") from error
+
+
 def _describe(parts: list[Part]) -> str:
     sums = [part.tree.checksum(part.paths) for part in parts]
     if len(parts) == 1:
         directory = parts[0].tree.is_directory(parts[0].paths[0])
         return f"{'dir' if directory else 'file'}:{sums[0]}"
-    import hashlib
-
     return f"multi:{hashlib.sha256(''.join(sums).encode()).hexdigest()}"
 
 
@@ -128,11 +141,19 @@ def _is_archive(tree: Tree, path: str) -> bool:
     return True
 
 
-async def _download(url: str, directory: Path) -> str:
-    """Fetch a URL into a directory: the file's name. Its time is the server's; raises `Invalid`, `Unavailable`."""
-    name = posixpath.basename(unquote(urlsplit(url).path))
-    if name in ("", ".", "..") or "/" in name:
-        raise Invalid(f"cannot determine filename from url: {url}")
+async def _download(url: str, directory: Path, *, named: bool) -> str:
+    """Fetch a URL into a directory: the file's name, which it must have where it is `named` by it. Its time is the server's.
+
+    Raises `Invalid`, `Unavailable`.
+    """
+    try:
+        name = posixpath.basename(unquote(urlsplit(url).path))
+    except ValueError as error:
+        raise Invalid(f"ADD failed: {url}: {error}") from error
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        if named:
+            raise Invalid(f"ADD failed: cannot determine filename from url: {url}")
+        name = "unnamed"
     directory.mkdir(parents=True)
     path = directory / name
     try:
@@ -143,6 +164,8 @@ async def _download(url: str, directory: Path) -> str:
                 async for chunk in response.aiter_bytes():
                     file.write(chunk)
             stamp = response.headers.get("Last-Modified")
+    except httpx.InvalidURL as error:
+        raise Invalid(f"ADD failed: {url}: {error}") from error
     except httpx.HTTPError as error:
         raise Unavailable(f"ADD failed: {url}: {error}") from error
     seconds = 0.0

@@ -6,8 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from boxship.errors import Invalid
+
 Output = Callable[[str, bytes], None]
 """Takes the name of a stream, stdout or stderr, and bytes."""
+
+
+class NotStarted(Invalid):
+    """Raised when a command could not be executed; `code` is what a shell would exit with."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +40,10 @@ class RunRequest:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     ulimits: tuple[dict[str, Any], ...] = ()
+    cgroup_parent: str = ""
 
 
 class Executor(Protocol):
     async def run(self, request: RunRequest, output: Output) -> int:
-        """The command's exit code, its output as it comes; cancelled, the command is killed."""
+        """The command's exit code, its output as it comes; cancelled, the command is killed. Raises `NotStarted`."""
         ...

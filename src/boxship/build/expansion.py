@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from collections.abc import Callable
 
@@ -15,7 +16,10 @@ _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*|[0-9]+|[@*#?$!-]")
 
 def expand(text: str, lookup: Lookup, escape: str = "\\") -> str:
     """A word with its variables replaced and its quotes removed; raises `Invalid` for a malformed one."""
-    return _Expander(text, lookup, escape).run()
+    try:
+        return _Expander(text, lookup, escape).run()
+    except Invalid as error:
+        raise Invalid(f"failed to process {json.dumps(text, ensure_ascii=False)}: {error.message}") from error
 
 
 def split_words(text: str, escape: str = "\\") -> list[str]:
@@ -74,13 +78,13 @@ class _Expander:
                 out.append(char)
                 self._at += 1
         if end:
-            raise Invalid(f"unexpected end of statement while looking for matching {end!r} in {text!r}")
+            raise Invalid(f"unexpected end of statement while looking for matching {end!r}")
         return "".join(out)
 
     def _single(self) -> str:
         end = self._text.find("'", self._at + 1)
         if end < 0:
-            raise Invalid(f"unexpected end of statement while looking for matching single-quote in {self._text!r}")
+            raise Invalid("unexpected end of statement while looking for matching single-quote")
         found = self._text[self._at + 1 : end]
         self._at = end + 1
         return found
@@ -102,7 +106,7 @@ class _Expander:
             else:
                 out.append(char)
                 self._at += 1
-        raise Invalid(f"unexpected end of statement while looking for matching double-quote in {text!r}")
+        raise Invalid("unexpected end of statement while looking for matching double-quote")
 
     def _variable(self) -> str:
         self._at += 1
@@ -116,7 +120,7 @@ class _Expander:
         self._at += 1
         match = _NAME.match(text, self._at)
         if match is None:
-            raise Invalid(f"bad substitution in {text!r}: a name must follow ${{")
+            raise Invalid("bad substitution: a name must follow ${")
         self._at = match.end()
         value = self._lookup(match[0])
         operator = text[self._at : self._at + 1]
@@ -153,14 +157,14 @@ class _Expander:
                 return _without_prefix(value or "", word, longest=operator == "##")
             case "%" | "%%":
                 return _without_prefix((value or "")[::-1], _reversed(word), longest=operator == "%%")[::-1]
-        raise Invalid(f"unsupported modifier ({operator}) in substitution of {text!r}")
+        raise Invalid(f"unsupported modifier ({operator}) in substitution")
 
     def _until_slash(self) -> str:
         start = self._at
         while self._at < len(self._text) and self._text[self._at] != "/":
             self._at += 2 if self._text[self._at] == self._escape else 1
         if self._at >= len(self._text):
-            raise Invalid(f"bad substitution in {self._text!r}: a second / is missing")
+            raise Invalid("bad substitution: a second / is missing")
         found = self._text[start : self._at]
         self._at += 1
         return found.replace(self._escape + "/", "/")

@@ -5,22 +5,28 @@ Every path is resolved by the kernel inside its tree's root.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import posixpath
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from boxship.errors import Invalid, from_os_error
-from boxship.oci.ignore import translate
-from boxship.snapshots.archive import make_directories
-from boxship.syscalls.files import open_in_root
+from boxship.errors import Conflict, Invalid, from_os_error
+from boxship.oci.ignore import Patterns, translate
+from boxship.snapshots.archive import make_directories, walk
+from boxship.syscalls.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, open_in_root
 from boxship.syscalls.removal import remove_tree
 
 _CHUNK = 1 << 20
+_MOST_LINKS = 40
 _WILDCARDS = frozenset("*?[")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_NO_LINKS = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
+
+_NOTHING = Patterns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,98 +34,127 @@ class Tree:
     """Where files are taken from: an open directory, paths left out, and whose the copies are (None: as they are)."""
 
     root: int
-    ignored: Container[str] = ()
+    ignored: Patterns = _NOTHING
     owner: tuple[int, int] | None = None
+    missing: str = ""
+    """What the message about a file that is not there begins with."""
 
     def find(self, pattern: str) -> list[str]:
         """The paths that a source of COPY names, without a leading slash; raises `Invalid` in Docker's words."""
         cleaned = posixpath.normpath("/" + pattern).lstrip("/") or "."
-        if _WILDCARDS & set(cleaned):
-            found = sorted(self._matching(cleaned.split("/"), ""))
-            if not found:
-                raise Invalid(
-                    "COPY failed: no source files were specified: nothing in the build context fits"
-                    f" {pattern!r} (or .dockerignore excludes it)"
-                )
-            return found
-        if cleaned == ".":
+        if not _WILDCARDS & set(cleaned):
+            self._require(cleaned)
             return [cleaned]
+        found = sorted(self._matching(cleaned.split("/"), ""))
+        if not found:
+            raise Invalid(f"no source files were specified: nothing fits {pattern!r}")
+        for path in found:
+            self._require(path)
+        return found
+
+    def _require(self, path: str) -> None:
         try:
-            os.close(open_in_root(self.root, cleaned, os.O_PATH))
+            os.close(open_in_root(self.root, path, os.O_PATH))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                raise from_os_error(error, f"reading {cleaned}") from error
+                raise from_os_error(error, f"reading {path}") from error
         else:
-            if cleaned not in self.ignored or self.is_directory(cleaned):
-                return [cleaned]
-        raise Invalid(
-            f"COPY failed: file not found in build context or excluded by .dockerignore: stat {cleaned}: file does not exist"
-        )
+            if path == "." or path not in self.ignored or (self.is_directory(path) and any(self.below(path))):
+                return
+        raise Invalid(f"{self.missing}stat {path}: file does not exist")
 
     def _matching(self, components: list[str], below: str) -> Iterator[str]:
-        pattern = translate(components[0])
-        try:
-            directory = open_in_root(self.root, below or ".", os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
+        """Paths that fit; a name behind a wildcard is no link to be followed."""
+        pattern, rest = components[0], components[1:]
+        if rest and not _WILDCARDS & set(pattern):
+            yield from self._matching(rest, f"{below}/{pattern}" if below else pattern)
             return
         try:
-            names = os.listdir(directory)
+            directory = open_in_root(self.root, below or ".", _DIRECTORY)
+        except OSError:
+            return
+        expression = translate(pattern)
+        try:
+            names = [name for name in os.listdir(directory) if expression.fullmatch(name)]
+            if rest:
+                names = [name for name in names if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)]
         finally:
             os.close(directory)
         for name in names:
             path = f"{below}/{name}" if below else name
-            if not pattern.fullmatch(name):
-                continue
-            if len(components) > 1:
-                yield from self._matching(components[1:], path)
+            if rest:
+                yield from self._matching(rest, path)
             elif path not in self.ignored:
                 yield path
 
-    def is_directory(self, path: str) -> bool:
+    def status(self, path: str) -> os.stat_result:
+        """Of the file that a path leads to, behind links."""
         descriptor = open_in_root(self.root, path, os.O_PATH)
         try:
-            return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            return os.fstat(descriptor)
         finally:
             os.close(descriptor)
+
+    def is_directory(self, path: str) -> bool:
+        return stat.S_ISDIR(self.status(path).st_mode)
+
+    def below(self, path: str) -> Iterator[tuple[str, os.stat_result, int]]:
+        """What a directory holds that is not left out: (path from there, status, its open parent), parents first.
+
+        A directory that is left out is there all the same where something in it is let in again.
+        """
+        directory = open_in_root(self.root, path, _DIRECTORY)
+        prefix = "" if path == "." else f"{path}/"
+        held: list[tuple[str, os.stat_result]] = []
+        try:
+            for name, status, parent in walk(directory):
+                if not self.ignored:
+                    yield name, status, parent
+                elif prefix + name not in self.ignored:
+                    needed = [each for each in held if name.startswith(each[0] + "/")]
+                    for above, its in needed:
+                        held.remove((above, its))
+                        yield above, its, -1
+                    yield name, status, parent
+                elif stat.S_ISDIR(status.st_mode) and self.ignored.has_exceptions:
+                    held.append((name, status))
+        finally:
+            os.close(directory)
+
+    def owner_of(self, status: os.stat_result) -> tuple[int, int]:
+        return self.owner or (status.st_uid, status.st_gid)
 
     def checksum(self, paths: list[str]) -> str:
         """SHA-256 over names, kinds, modes, owners and contents; times do not count (hex)."""
         total = hashlib.sha256()
         for path in paths:
-            descriptor = open_in_root(self.root, path, os.O_PATH)
-            try:
-                status = os.fstat(descriptor)
-            finally:
-                os.close(descriptor)
-            name = posixpath.basename(path) if not stat.S_ISDIR(status.st_mode) else ""
-            self._add(total, self.root, path, path, name, status)
+            status = self.status(path)
+            if stat.S_ISDIR(status.st_mode):
+                self._describe(total, "", status)
+                for name, found, parent in self.below(path):
+                    self._describe(total, name, found)
+                    _add_content(total, parent, posixpath.basename(name), found)
+            else:
+                self._describe(total, posixpath.basename(path), status)
+                _add_bytes(total, open_in_root(self.root, path, os.O_RDONLY | os.O_NONBLOCK))
         return total.hexdigest()
 
-    def _add(self, total: hashlib._Hash, parent: int, name: str, path: str, shown: str, status: os.stat_result) -> None:
-        uid, gid = self.owner or (status.st_uid, status.st_gid)
-        total.update(f"{shown}\0{status.st_mode:o}\0{uid}:{gid}\0{status.st_rdev}\0".encode("utf-8", "surrogateescape"))
-        if stat.S_ISLNK(status.st_mode):
-            total.update(os.fsencode(os.readlink(name, dir_fd=parent)))
-        elif stat.S_ISREG(status.st_mode):
-            with open(self._open(parent, name, path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
-        elif stat.S_ISDIR(status.st_mode):
-            directory = self._open(parent, name, path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                for child in sorted(os.listdir(directory)):
-                    below = child if path == "." else f"{path}/{child}"
-                    own = os.stat(child, dir_fd=directory, follow_symlinks=False)
-                    if below in self.ignored and not stat.S_ISDIR(own.st_mode):
-                        continue
-                    self._add(total, directory, child, below, f"{shown}/{child}", own)
-            finally:
-                os.close(directory)
+    def _describe(self, total: hashlib._Hash, name: str, status: os.stat_result) -> None:
+        uid, gid = self.owner_of(status)
+        total.update(f"{name}\0{status.st_mode:o}\0{uid}:{gid}\0{status.st_rdev}\0".encode("utf-8", "surrogateescape"))
 
-    def _open(self, parent: int, name: str, path: str, flags: int) -> int:
-        """Open an entry of an open directory; the first one, named from the root, may be behind links."""
-        if parent == self.root:
-            return open_in_root(self.root, path, flags)
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+def _add_content(total: hashlib._Hash, parent: int, name: str, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        total.update(os.fsencode(os.readlink(name, dir_fd=parent)) + b"\0")
+    elif stat.S_ISREG(status.st_mode):
+        _add_bytes(total, os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent))
+
+
+def _add_bytes(total: hashlib._Hash, descriptor: int) -> None:
+    with open(descriptor, "rb", buffering=0) as file:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            total.update(hashlib.file_digest(file, "sha256").digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,27 +174,20 @@ def copy(source: Tree, paths: list[str], target: Target, destination: str, *, in
     parts = [part for part in destination.split("/") if part]
     owner = target.owner or source.owner or (0, 0)
     for path in paths:
-        descriptor = open_in_root(source.root, path, os.O_PATH)
-        try:
-            status = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            directory = open_in_root(source.root, path, os.O_RDONLY | os.O_DIRECTORY)
+        if source.is_directory(path):
             into = make_directories(target.root, parts, owner)
             try:
-                _copy_children(source, directory, "" if path == "." else path, target, into)
+                _Directory(source, target, into).fill(path)
             finally:
-                os.close(directory)
                 os.close(into)
             continue
-        name = posixpath.basename(path)
         inside = into_directory or _is_directory(target.root, "/".join(parts))
-        parent = make_directories(target.root, parts if inside else parts[:-1], owner)
+        where = [*parts, posixpath.basename(path)] if inside else _behind_links(target.root, parts)
+        parent = make_directories(target.root, where[:-1], owner)
         try:
             file = open_in_root(source.root, path, os.O_RDONLY | os.O_NONBLOCK)
             try:
-                _copy_file(file, parent, name if inside else parts[-1], source, target)
+                _copy_file(file, parent, where[-1], source, target)
             finally:
                 os.close(file)
         finally:
@@ -168,65 +196,117 @@ def copy(source: Tree, paths: list[str], target: Target, destination: str, *, in
 
 def _is_directory(root: int, path: str) -> bool:
     try:
-        os.close(open_in_root(root, path or ".", os.O_RDONLY | os.O_DIRECTORY))
+        os.close(open_in_root(root, path or ".", _DIRECTORY))
     except OSError:
         return False
     return True
 
 
-def _copy_children(source: Tree, directory: int, path: str, target: Target, into: int) -> None:
-    for name in sorted(os.listdir(directory)):
-        below = f"{path}/{name}" if path else name
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            if below in source.ignored and not getattr(source.ignored, "has_exceptions", False):
-                continue
-            _copy_directory(source, directory, name, below, status, target, into)
-        elif below not in source.ignored:
-            _copy_entry(source, directory, name, status, target, into)
-
-
-def _copy_directory(source: Tree, parent: int, name: str, path: str, status: os.stat_result, target: Target, into: int) -> None:
-    try:
-        existing = os.stat(name, dir_fd=into, follow_symlinks=False)
-    except FileNotFoundError:
-        os.mkdir(name, 0o700, dir_fd=into)
-    else:
-        if not stat.S_ISDIR(existing.st_mode):
-            os.unlink(name, dir_fd=into)
-            os.mkdir(name, 0o700, dir_fd=into)
-    directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    copied = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=into)
-    try:
-        _copy_children(source, directory, path, target, copied)
-        uid, gid = target.owner or source.owner or (status.st_uid, status.st_gid)
-        os.fchown(copied, uid, gid)
-        os.fchmod(copied, stat.S_IMODE(status.st_mode) if target.mode is None else target.mode)
-        _copy_xattrs(directory, copied)
-        os.utime(copied, ns=(status.st_mtime_ns, status.st_mtime_ns))
-    finally:
-        os.close(directory)
-        os.close(copied)
-
-
-def _copy_entry(source: Tree, parent: int, name: str, status: os.stat_result, target: Target, into: int) -> None:
-    if stat.S_ISREG(status.st_mode):
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+def _behind_links(root: int, parts: list[str]) -> list[str]:
+    """The path of the file that a path leads to: a destination that is a link stays one."""
+    for _ in range(_MOST_LINKS):
         try:
-            _copy_file(file, into, name, source, target)
+            parent = open_in_root(root, "/".join(parts[:-1]) or ".", os.O_PATH)
+        except OSError:
+            return parts
+        try:
+            link = os.readlink(parts[-1], dir_fd=parent)
+        except OSError:
+            return parts
         finally:
-            os.close(file)
-        return
-    remove_tree(into, name)
-    uid, gid = target.owner or source.owner or (status.st_uid, status.st_gid)
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(name, dir_fd=parent), name, dir_fd=into)
-    elif stat.S_ISSOCK(status.st_mode):
-        return
-    else:
-        os.mknod(name, status.st_mode, status.st_rdev, dir_fd=into)
-    os.chown(name, uid, gid, dir_fd=into, follow_symlinks=False)
-    os.utime(name, ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=into, follow_symlinks=False)
+            os.close(parent)
+        joined = posixpath.normpath(posixpath.join("/", *parts[:-1], link))
+        parts = [part for part in joined.split("/") if part]
+        if not parts:
+            break
+    raise Conflict("the destination is a link that leads to no file")
+
+
+class _Directory:
+    """The copy of one directory's content into another, open one."""
+
+    def __init__(self, source: Tree, target: Target, into: int) -> None:
+        self._source = source
+        self._target = target
+        self._into = into
+        self._links: dict[tuple[int, int], str] = {}
+        self._times: list[tuple[str, int]] = []
+        self._parent: tuple[str, int] | None = None
+
+    def fill(self, path: str) -> None:
+        try:
+            for below, status, parent in self._source.below(path):
+                if stat.S_ISDIR(status.st_mode):
+                    self._directory(path, below, status)
+                else:
+                    self._entry(parent, below, status)
+            for below, mtime in reversed(self._times):
+                with self._made(below) as directory:
+                    os.utime(directory, ns=(mtime, mtime))
+        finally:
+            if self._parent is not None:
+                os.close(self._parent[1])
+
+    @contextlib.contextmanager
+    def _made(self, below: str) -> Iterator[int]:
+        descriptor = open_in_root(self._into, below, _DIRECTORY, resolve=_NO_LINKS)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _place(self, below: str) -> tuple[int, str]:
+        """The open directory into which an entry goes, and its name there."""
+        where, _, name = below.rpartition("/")
+        if self._parent is None or self._parent[0] != where:
+            if self._parent is not None:
+                os.close(self._parent[1])
+                self._parent = None
+            self._parent = (where, open_in_root(self._into, where or ".", _DIRECTORY, resolve=_NO_LINKS))
+        return self._parent[1], name
+
+    def _directory(self, path: str, below: str, status: os.stat_result) -> None:
+        place, name = self._place(below)
+        try:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=place)
+                os.mkdir(name, 0o700, dir_fd=place)
+        except FileNotFoundError:
+            os.mkdir(name, 0o700, dir_fd=place)
+        with self._made(below) as made:
+            os.fchown(made, *(self._target.owner or self._source.owner_of(status)))
+            os.fchmod(made, stat.S_IMODE(status.st_mode) if self._target.mode is None else self._target.mode)
+            original = open_in_root(self._source.root, f"{path}/{below}", _DIRECTORY)
+            try:
+                _copy_xattrs(original, made)
+            finally:
+                os.close(original)
+        self._times.append((below, status.st_mtime_ns))
+
+    def _entry(self, parent: int, below: str, status: os.stat_result) -> None:
+        if stat.S_ISSOCK(status.st_mode):
+            return
+        place, name = self._place(below)
+        if status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), below)
+            if first != below:
+                remove_tree(place, name)
+                os.link(first, name, src_dir_fd=self._into, dst_dir_fd=place, follow_symlinks=False)
+                return
+        if stat.S_ISREG(status.st_mode):
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                _copy_file(file, place, name, self._source, self._target)
+            finally:
+                os.close(file)
+            return
+        remove_tree(place, name)
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(name, dir_fd=parent), name, dir_fd=place)
+        else:
+            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=place)
+        os.chown(name, *(self._target.owner or self._source.owner_of(status)), dir_fd=place, follow_symlinks=False)
+        os.utime(name, ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=place, follow_symlinks=False)
 
 
 def _copy_file(file: int, into: int, name: str, source: Tree, target: Target) -> None:
@@ -239,8 +319,7 @@ def _copy_file(file: int, into: int, name: str, source: Tree, target: Target) ->
     try:
         while os.sendfile(made, file, None, _CHUNK):
             pass
-        uid, gid = target.owner or source.owner or (status.st_uid, status.st_gid)
-        os.fchown(made, uid, gid)
+        os.fchown(made, *(target.owner or source.owner_of(status)))
         os.fchmod(made, stat.S_IMODE(status.st_mode) if target.mode is None else target.mode)
         _copy_xattrs(file, made)
         os.utime(made, ns=(status.st_mtime_ns, status.st_mtime_ns))

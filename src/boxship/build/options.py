@@ -17,8 +17,6 @@ class BuildOptions:
     quiet: bool = False
     no_cache: bool = False
     pull: bool = False
-    remove: bool = True
-    force_remove: bool = False
     build_arguments: dict[str, str | None] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     target: str = ""
@@ -34,6 +32,7 @@ class BuildOptions:
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     ulimits: tuple[dict[str, Any], ...] = ()
+    cgroup_parent: str = ""
     cache_from: tuple[str, ...] = ()
     remote: str = ""
     squash: bool = False

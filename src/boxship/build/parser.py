@@ -38,7 +38,8 @@ class ParseError(Invalid):
     """Raised for a Dockerfile that cannot be read; the message names the line."""
 
     def __init__(self, line: int, message: str) -> None:
-        super().__init__(f"dockerfile parse error on line {line}: {message}")
+        where = f" on line {line}" if line else ""  # a trigger's line is in another Dockerfile
+        super().__init__(f"dockerfile parse error{where}: {message}")
         self.line = line
 
 
@@ -130,13 +131,13 @@ def _partition(text: str) -> tuple[str, str, str]:
 
 def _take_flags(name: str, rest: str, line: int) -> tuple[dict[str, str], str]:
     flags: dict[str, str] = {}
-    while rest.startswith("--") and name != "CMD":
+    while rest.startswith("--"):
         word, _, after = _partition(rest)
         if word == "--":
             return flags, after
         match = _FLAG.fullmatch(word)
-        if match is None or name not in (*_FLAGS, *_BUILDKIT_FLAGS):
-            break
+        if match is None:
+            raise ParseError(line, f"unknown flag: {word}")
         flag = match[1]
         if flag in _BUILDKIT_FLAGS.get(name, ()):
             raise Unsupported(f"dockerfile line {line}: {name} --{flag} is not supported")

@@ -19,7 +19,7 @@ from boxship.build.parser import Dockerfile, parse
 from boxship.build.stage import PREDEFINED, StageBuild, Surroundings
 from boxship.build.stages import Plan, Stage, plan
 from boxship.build.transcript import Emit, Transcript
-from boxship.errors import Unsupported
+from boxship.errors import Invalid, Unsupported
 from boxship.images.model import Image
 from boxship.images.store import Images
 from boxship.oci.platform import Platform
@@ -49,6 +49,7 @@ class Builder:
         """
         if options.squash:
             raise Unsupported("--squash is not supported")
+        transcript = Transcript(emit, quiet=options.quiet)
         tags = [Reference.parse(tag).with_default_tag() for tag in options.tags]
         scratch = self._root / secrets.token_hex(8)
         scratch.mkdir()
@@ -60,9 +61,10 @@ class Builder:
             else:
                 opened = await receive(context, scratch / "context")
             dockerfile = parse(text if text is not None else opened.dockerfile(options.dockerfile))
-            transcript = Transcript(emit, quiet=options.quiet)
             with self._images.pinned() as pin:
-                image = await _Build(self, dockerfile, options, opened, transcript, pin, scratch).run()
+                build = _Build(self, dockerfile, options, opened, transcript, pin, scratch)
+                with transcript.told():
+                    image = await build.run()
                 for tag in tags:
                     self._images.tag(image, tag)
         finally:
@@ -120,7 +122,7 @@ class _Build:
         self._plan: Plan = plan(dockerfile)
         self._escape = dockerfile.escape
         self._built: dict[int, StageBuild] = {}
-        self._current: Stage | None = None
+        self._current = 0
         images = builder.images
         self._arguments = self._platform_arguments()
         copier = Copier(context, images.snapshotter.viewed, self._layers_of, scratch)
@@ -145,7 +147,10 @@ class _Build:
         self._transcript.total = len(self._plan.arguments) + sum(1 + len(stage.steps) for stage in stages) + bool(labels)
         for instruction in self._plan.arguments:
             self._transcript.step(instruction.original)
-            self._global_argument(instruction.text)
+            try:
+                self._global_argument(instruction.text)
+            except Invalid as error:
+                raise Invalid(f"dockerfile line {instruction.line}: {error.message}") from error
         for stage in stages:
             await self._stage(stage)
         last = self._built[target.index]
@@ -169,12 +174,17 @@ class _Build:
                 self._arguments[name] = expand(default, self._arguments.get, self._escape)
 
     async def _stage(self, stage: Stage) -> None:
-        self._current = stage
+        self._current = stage.index
         self._transcript.step(stage.start.original)
-        base = expand(stage.base, self._arguments.get, self._escape)
-        platform = self._options.platform
-        if "platform" in stage.start.flags:
-            platform = Platform.parse(expand(stage.start.flags["platform"], self._arguments.get, self._escape))
+        try:
+            base = expand(stage.base, self._arguments.get, self._escape)
+            if not base:
+                raise Invalid(f"base name ({stage.base}) should not be blank")
+            platform = self._options.platform
+            if "platform" in stage.start.flags:
+                platform = Platform.parse(expand(stage.start.flags["platform"], self._arguments.get, self._escape))
+        except Invalid as error:
+            raise Invalid(f"dockerfile line {stage.start.line}: {error.message}", hint=error.hint) from error
         building = await self._begin(stage, base, platform)
         self._built[stage.index] = building
         await building.run_triggers()
@@ -203,8 +213,16 @@ class _Build:
 
     async def _layers_of(self, name: str) -> list[str]:
         """The layers of a stage or image that COPY --from names."""
-        assert self._current is not None
-        stage = self._plan.find(name, self._current.index)
-        if stage is not None:
-            return self._built[stage.index].layers
-        return [str(layer) for layer in (await self._base(name, self._options.platform)).layers]
+        stage = self._plan.find(name, self._current)
+        if stage is None:
+            if name.isdigit():
+                raise Invalid(f"invalid from flag value {name}: index out of bounds")
+            return [str(layer) for layer in (await self._base(name, self._options.platform)).layers]
+        if stage.index not in self._built:  # a trigger of a base image names it
+            current = self._current
+            for needed in self._plan.needed(stage):
+                if needed.index not in self._built:
+                    self._transcript.total += 1 + len(needed.steps)
+                    await self._stage(needed)
+            self._current = current
+        return self._built[stage.index].layers

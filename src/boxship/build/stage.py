@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import posixpath
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -19,7 +20,8 @@ from boxship.build.expansion import expand, split_words
 from boxship.build.options import BuildOptions
 from boxship.build.parser import Instruction, ParseError, parse_instruction
 from boxship.build.transcript import Transcript
-from boxship.errors import Invalid
+from boxship.build.validation import check
+from boxship.errors import BoxshipError, Invalid, from_os_error
 from boxship.images.model import Image
 from boxship.images.store import Images
 from boxship.oci.digest import Digest
@@ -79,7 +81,9 @@ class StageBuild:
         if isinstance(base, StageBuild):
             self.config, self.layers, self.history = base.config, list(base.layers), list(base.history)
             self.author, self.state, self.image = base.author, base.state, base.image
-        elif base is not None:
+        elif base is None:
+            self.config = ExecutionConfig(env=[DEFAULT_PATH])
+        else:
             self.config = base.config.config or ExecutionConfig()
             self.layers, self.history = [str(layer) for layer in base.layers], list(base.config.history or [])
             self.author, self.state = base.config.author, str(base.id)
@@ -95,19 +99,24 @@ class StageBuild:
         self.config = msgspec.structs.replace(self.config, on_build=None)
         word = "trigger" if len(triggers) == 1 else "triggers"
         self._around.transcript.say(f"# Executing {len(triggers)} build {word}\n")
-        for trigger in triggers:
-            await self.carry_out(parse_instruction(trigger, 0))
+        for text in triggers:
+            instruction = parse_instruction(text, 0)
+            check(instruction, self._around.escape)
+            await self.carry_out(instruction)
 
     async def carry_out(self, instruction: Instruction) -> None:
-        """Do one instruction; raises `Invalid` and what the executor raises."""
+        """Do one instruction; raises `CommandFailed`, and other failures with the line in their message."""
         handler = getattr(self, f"_{instruction.name.lower()}")
         try:
             await handler(instruction)
         except (ParseError, CommandFailed):
             raise
-        except Invalid as error:
-            where = f"dockerfile line {instruction.line}: " if instruction.line else ""
-            raise Invalid(f"{where}{error.message}", hint=error.hint) from error
+        except BoxshipError as error:
+            if instruction.line:
+                error.message = f"dockerfile line {instruction.line}: {error.message}"
+            raise
+        except OSError as error:
+            raise from_os_error(error, f"dockerfile line {instruction.line}: {instruction.name} failed:") from error
 
     async def label(self, labels: dict[str, str]) -> None:
         """What `--label` adds at the end."""
@@ -116,7 +125,9 @@ class StageBuild:
         await self._configure(f"LABEL {shown}", msgspec.structs.replace(self.config, labels=merged))
 
     def finish(self) -> Image:
-        """The image of this stage."""
+        """The image of this stage; raises `Invalid` where nothing was made."""
+        if not self.state:
+            raise Invalid("No image was generated. Is your Dockerfile empty?")
         if self.image is not None and self.image.id == self.state:
             return self.image
         return self._around.images.create(self._document().encode(), built=True)
@@ -157,16 +168,18 @@ class StageBuild:
         around.transcript.state(self.state)
 
     async def _configure(self, shown: str, config: ExecutionConfig) -> None:
-        await self._step(f"/bin/sh -c #(nop) {shown}", config, None)
+        await self._step(f"{' '.join(config.shell or configure.DEFAULT_SHELL)} #(nop) {shown}", config, None)
 
     async def _changed(self, act: Callable[[str], Awaitable[None]]) -> str:
-        """The layer of what `act` does to a snapshot, given by its key, over the layers so far."""
+        """The layer of what `act` does to a snapshot, given by its key, over the layers so far; empty where that is nothing."""
         around = self._around
         snapshotter = around.images.snapshotter
         key = f"build-{secrets.token_hex(16)}"
         snapshotter.prepare(key, self.layers)
         try:
             await act(key)
+            if snapshotter.unchanged(key):
+                return ""
 
             def write() -> Digest:
                 with snapshotter.writer(keep=True) as writer:
@@ -197,6 +210,10 @@ class StageBuild:
             words = tuple(split_words(instruction.text, self._around.escape))
         return [self._expanded(word) for word in words]
 
+    def _pairs(self, instruction: Instruction) -> list[tuple[str, str]]:
+        written = configure.pairs(instruction, self._around.escape)
+        return [(self._expanded(name), self._expanded(value)) for name, value in written]
+
     async def _arg(self, instruction: Instruction) -> None:
         shown = []
         for word in split_words(instruction.text, self._around.escape):
@@ -211,14 +228,14 @@ class StageBuild:
         await self._configure(f" ARG {' '.join(shown)}", self.config)
 
     async def _env(self, instruction: Instruction) -> None:
-        values = configure.pairs(instruction, self._lookup, self._around.escape)
+        values = self._pairs(instruction)
         shown = " ".join(f"{name}={value}" for name, value in values)
         await self._configure(f" ENV {shown}", configure.with_environment(self.config, values))
 
     # --- configuration ---
 
     async def _label(self, instruction: Instruction) -> None:
-        values = configure.pairs(instruction, self._lookup, self._around.escape)
+        values = self._pairs(instruction)
         labels = {**(self.config.labels or {}), **dict(values)}
         shown = " ".join(f"{name}={value}" for name, value in values)
         await self._configure(f" LABEL {shown}", msgspec.structs.replace(self.config, labels=labels))
@@ -239,13 +256,11 @@ class StageBuild:
         await self._configure(f" ENTRYPOINT {configure.quoted(words)}", config)
 
     async def _shell(self, instruction: Instruction) -> None:
-        if not instruction.words:
-            raise ParseError(instruction.line, "SHELL requires the arguments to be in JSON form")
-        words = list(instruction.words)
-        await self._configure(f" SHELL {configure.quoted(words)}", msgspec.structs.replace(self.config, shell=words))
+        words = list(instruction.words or ())
+        await self._configure(f" SHELL [{' '.join(words)}]", msgspec.structs.replace(self.config, shell=words))
 
     async def _expose(self, instruction: Instruction) -> None:
-        words = self._words(instruction)
+        words = [port for word in self._words(instruction) for port in word.split()]
         config = configure.with_ports(self.config, words, instruction.line)
         await self._configure(f" EXPOSE {' '.join(sorted(words))}", config)
 
@@ -253,7 +268,7 @@ class StageBuild:
         paths = self._words(instruction)
         if not all(path.strip() for path in paths):
             raise ParseError(instruction.line, "VOLUME specified can not be an empty string")
-        await self._configure(f" VOLUME {paths}", configure.with_volumes(self.config, paths))
+        await self._configure(f" VOLUME [{' '.join(paths)}]", configure.with_volumes(self.config, paths))
 
     async def _user(self, instruction: Instruction) -> None:
         user = self._expanded(instruction.text)
@@ -261,17 +276,15 @@ class StageBuild:
 
     async def _stopsignal(self, instruction: Instruction) -> None:
         signal = self._expanded(instruction.text)
+        configure.check_signal(signal, instruction.line)
         await self._configure(f" STOPSIGNAL {signal}", msgspec.structs.replace(self.config, stop_signal=signal))
 
     async def _healthcheck(self, instruction: Instruction) -> None:
-        check = configure.healthcheck(instruction, self.config)
-        shown = msgspec.json.encode(check).decode()
-        await self._configure(f" HEALTHCHECK {shown}", msgspec.structs.replace(self.config, healthcheck=check))
+        health = configure.healthcheck(instruction)
+        shown = msgspec.json.encode(health).decode()
+        await self._configure(f" HEALTHCHECK {shown}", msgspec.structs.replace(self.config, healthcheck=health))
 
     async def _onbuild(self, instruction: Instruction) -> None:
-        inner = parse_instruction(instruction.text, instruction.line)
-        if inner.name in ("ONBUILD", "FROM", "MAINTAINER"):
-            raise ParseError(instruction.line, f"{inner.name} isn't allowed as an ONBUILD trigger")
         config = msgspec.structs.replace(self.config, on_build=[*(self.config.on_build or []), instruction.text])
         await self._configure(f" ONBUILD {instruction.text}", config)
 
@@ -282,8 +295,6 @@ class StageBuild:
         snapshotter = self._around.images.snapshotter
 
         def missing() -> bool:
-            import os
-
             with snapshotter.viewed(self.layers) as root:
                 try:
                     os.close(open_in_root(root, config.working_dir, os.O_PATH | os.O_DIRECTORY))
@@ -292,28 +303,23 @@ class StageBuild:
             return False
 
         async def make(key: str) -> None:
-            import os
-
-            with snapshotter.mounted(key) as root:
-                os.close(make_directories(root, [part for part in config.working_dir.split("/") if part]))
+            self._make_directories(key, [config.working_dir])
 
         async def act() -> str:
             return await self._changed(make) if missing() else ""
 
         await self._step(f"/bin/sh -c #(nop) WORKDIR {config.working_dir}", config, act)
 
+    def _make_directories(self, key: str, paths: Iterable[str]) -> None:
+        with self._around.images.snapshotter.mounted(key) as root:
+            for path in paths:
+                os.close(make_directories(root, [part for part in path.split("/") if part]))
+
     async def _copy(self, instruction: Instruction) -> None:
-        words = self._words(instruction)
-        if len(words) < 2:
-            raise ParseError(instruction.line, f"{instruction.name} requires at least two arguments, but only one was provided."
-                             " Destination could not be determined.")  # fmt: skip
-        *sources, destination = words
-        if len(sources) > 1 and not destination.endswith("/"):
-            raise Invalid(f"When using {instruction.name} with more than one source file, the destination must be a directory"
-                          " and end with a /")  # fmt: skip
+        *sources, destination = self._words(instruction)
         flags = {name: self._expanded(value) for name, value in instruction.flags.items()}
         target = posixpath.join(self.config.working_dir or "/", destination)
-        async with self._around.copier.prepared(instruction.name, sources, flags.get("from", "")) as copy:
+        async with self._around.copier.prepared(instruction.name, sources, destination, flags.get("from", "")) as copy:
             created_by = f"/bin/sh -c #(nop) {instruction.name} {copy.described} in {destination} "
             snapshotter = self._around.images.snapshotter
 
@@ -348,6 +354,8 @@ class StageBuild:
         created_by = f"|{len(declared)} {' '.join(declared)} {shown}" if declared else shown
 
         async def act(key: str) -> None:
+            if self.config.volumes:  # what is done in them stays, as nothing is mounted there
+                self._make_directories(key, self.config.volumes)
             short = secrets.token_hex(6)
             around.transcript.say(f" ---> Running in {short}\n")
             code = await around.executor.run(
@@ -355,6 +363,7 @@ class StageBuild:
                     key, tuple(arguments), tuple(environment), self.config.working_dir or "/", self.config.user, options.network,
                     options.extra_hosts, options.shm_size, options.memory, options.memory_swap, options.cpu_shares,
                     options.cpu_quota, options.cpu_period, options.cpuset_cpus, options.cpuset_mems, options.ulimits,
+                    options.cgroup_parent,
                 ),
                 around.transcript.output(),
             )  # fmt: skip

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from boxship.build.parser import Dockerfile, Instruction, ParseError
+from boxship.build.validation import check
 from boxship.errors import Invalid
 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]*")
@@ -61,7 +62,7 @@ class Plan:
 
 
 def plan(dockerfile: Dockerfile) -> Plan:
-    """Divide a Dockerfile into stages; raises `ParseError`."""
+    """Divide a Dockerfile into stages and check each instruction; raises `ParseError`, `Unsupported`."""
     arguments: list[Instruction] = []
     stages: list[Stage] = []
     steps: list[Instruction] = []
@@ -71,10 +72,12 @@ def plan(dockerfile: Dockerfile) -> Plan:
             steps = []
             stages.append(Stage(len(stages), name, base, instruction, ()))
         elif stages:
+            check(instruction, dockerfile.escape)
             steps.append(instruction)
             last = stages[-1]
             stages[-1] = Stage(last.index, last.name, last.base, last.start, tuple(steps))
         elif instruction.name == "ARG":
+            check(instruction, dockerfile.escape)
             arguments.append(instruction)
         else:
             raise ParseError(instruction.line, "no build stage in current context: FROM must come first")
@@ -92,6 +95,6 @@ def _from(instruction: Instruction) -> tuple[str, str]:
     name = words[2].lower()
     if not _NAME.fullmatch(name):
         raise ParseError(
-            instruction.line, f"invalid name for build stage: {words[2]!r}, name can't start with a number or contain symbols"
+            instruction.line, f'invalid name for build stage: "{words[2]}", name can\'t start with a number or contain symbols'
         )
     return words[0], name

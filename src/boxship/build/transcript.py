@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from boxship.errors import BoxshipError
 
 Emit = Callable[[dict[str, object]], None]
 
 
 class Transcript:
-    """Counts the steps; says nothing but the result when it is to be quiet."""
+    """Counts the steps; says nothing but the result when it is to be quiet, and everything where there is none."""
 
     def __init__(self, emit: Emit, *, quiet: bool) -> None:
-        self.emit: Emit = (lambda _: None) if quiet else emit
+        self._unsaid: list[dict[str, object]] = []
+        self.emit: Emit = self._unsaid.append if quiet else emit
         self._always = emit
         self._quiet = quiet
         self._step = 0
         self.total = 0
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Where this fails, what was not said until then is."""
+        try:
+            yield
+        except BoxshipError:
+            for message in self._unsaid:
+                self._always(message)
+            raise
+        finally:
+            self._unsaid.clear()
 
     def say(self, text: str) -> None:
         self.emit({"stream": text})

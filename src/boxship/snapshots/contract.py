@@ -82,6 +82,10 @@ class Snapshotter(Protocol):
 
     def changes(self, key: str) -> list[Change]: ...
 
+    def unchanged(self, key: str) -> bool:
+        """Whether there is no change at all."""
+        ...
+
     def write_diff(self, key: str, writer: LayerWriter) -> None:
         """Write the tar of what the snapshot changes."""
         ...

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import json
 import os
@@ -21,20 +20,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
-from boxship.errors import AlreadyExists, Invalid, NotFound, from_os_error
+from boxship.errors import AlreadyExists, NotFound, from_os_error
 from boxship.oci.digest import Digest
 from boxship.snapshots import upper
 from boxship.snapshots.contract import Change, LayerWriter, RootMount
-from boxship.snapshots.tar import TarReader
 from boxship.snapshots.tree import Tree
+from boxship.snapshots.writing import TAR, Writer
 from boxship.syscalls import mount as m
 from boxship.syscalls.files import open_in_root
 from boxship.syscalls.removal import remove_tree
-
-TAR = "layer.tar"
 
 
 def _make_skeleton(directory: Path) -> Path:
@@ -93,7 +89,7 @@ class OverlaySnapshotter(ABC):
     def writer(self, *, keep: bool = True) -> LayerWriter:
         directory = self._layers / f"new-{os.getpid()}-{next(self._counter)}"
         directory.mkdir()
-        return _Writer(self, directory, keep=keep or self.keeps_tar)
+        return Writer(self, directory, keep=keep or self.keeps_tar)
 
     def adopt(self, directory: Path, diff_id: str) -> None:
         """Give a finished layer its name; one that is here already stays."""
@@ -209,6 +205,10 @@ class OverlaySnapshotter(ABC):
 
             return upper.changes(self._writable / key / "upper", existed)
 
+    def unchanged(self, key: str) -> bool:
+        self._layers_of(key)
+        return not os.listdir(self._writable / key / "upper")
+
     def write_diff(self, key: str, writer: LayerWriter) -> None:
         self._layers_of(key)
         upper.write_diff(self._writable / key / "upper", writer)
@@ -248,72 +248,3 @@ def _overlay_options() -> tuple[str, ...]:
             if Path(f"/sys/module/overlay/parameters/{name}").read_text().strip() == "Y":
                 found.append(f"{name}=off")
     return tuple(found)
-
-
-class _Writer:
-    """A layer on its way: its tar goes to a file, through the hash and through the reader."""
-
-    def __init__(self, snapshotter: OverlaySnapshotter, directory: Path, *, keep: bool) -> None:
-        self._snapshotter = snapshotter
-        self._directory = directory
-        self._keep = keep
-        self._file = (directory / TAR).open("w+b", buffering=0)
-        self._hash = hashlib.sha256()
-        self._reader = TarReader()
-        self._size = 0
-        self._done = False
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not self._done:
-            self.abort()
-
-    def write(self, data: bytes) -> int:
-        self._reader.feed(data)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            raise from_os_error(error, "writing a layer") from error
-        self._hash.update(data)
-        self._size += len(data)
-        return len(data)
-
-    def commit(self, expected: str | None = None) -> Digest:
-        diff_id = Digest.from_hex(self._hash.hexdigest())
-        if expected is not None and diff_id != expected:
-            self.abort()
-            raise Invalid(f"layer is not what its image states: expected diff id {expected}, got {diff_id}")
-        self._done = True
-        try:
-            if self._snapshotter.has_layer(diff_id):
-                self._snapshotter.drop(self._directory)
-                return diff_id
-            tree = self._reader.finish()
-            self._snapshotter.lay(self._directory, tree, self._file, self._size)
-            with (self._directory / "size").open("w") as file:
-                file.write(str(self._size))
-                file.flush()
-                os.fsync(file.fileno())
-            if self._keep:
-                os.fsync(self._file.fileno())
-            else:
-                (self._directory / TAR).unlink()
-        except OSError as error:
-            self._snapshotter.drop(self._directory)
-            raise from_os_error(error, "committing a layer") from error
-        except BaseException:
-            self._snapshotter.drop(self._directory)
-            raise
-        finally:
-            self._file.close()
-        self._snapshotter.adopt(self._directory, diff_id)
-        return diff_id
-
-    def abort(self) -> None:
-        self._done = True
-        self._file.close()
-        self._snapshotter.drop(self._directory)

@@ -33,7 +33,10 @@ def _document(query: Query, name: str, kind: type) -> Any:
 
 
 def options_of(request: Request) -> BuildOptions:
-    """The query's parameters as options; raises `Invalid`, and `Unsupported` for those that BuildKit alone has."""
+    """The query's parameters as options; raises `Invalid`, and `Unsupported` for those that BuildKit alone has.
+
+    `rm` and `forcerm` make no difference, as with BuildKit: the containers of a build never stay.
+    """
     query = request.query
     if query.get("version") == "2":
         raise Unsupported("building with BuildKit (version=2) is not supported", hint="build with DOCKER_BUILDKIT=0")
@@ -52,8 +55,6 @@ def options_of(request: Request) -> BuildOptions:
         quiet=query.flag("q"),
         no_cache=query.flag("nocache"),
         pull=query.flag("pull"),
-        remove=query.flag("rm", default=True),
-        force_remove=query.flag("forcerm"),
         build_arguments=_document(query, "buildargs", dict),
         labels=_document(query, "labels", dict),
         target=query.get("target"),
@@ -69,6 +70,7 @@ def options_of(request: Request) -> BuildOptions:
         cpuset_cpus=query.get("cpusetcpus"),
         cpuset_mems=query.get("cpusetmems"),
         ulimits=tuple(_document(query, "ulimits", list)),
+        cgroup_parent=query.get("cgroupparent"),
         cache_from=tuple(_document(query, "cachefrom", list)),
         remote=query.get("remote"),
         squash=query.flag("squash"),
