@@ -29,12 +29,16 @@ def _identity(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
+def _root() -> Path:
+    return Path(config_directory(), "contexts")
+
+
 def _meta(name: str) -> Path:
-    return config_directory() / "contexts" / "meta" / _identity(name) / "meta.json"
+    return _root() / "meta" / _identity(name) / "meta.json"
 
 
 def _tls(name: str) -> Path:
-    return config_directory() / "contexts" / "tls" / _identity(name)
+    return _root() / "tls" / _identity(name)
 
 
 def _read(name: str) -> Document:
@@ -47,7 +51,7 @@ def _read(name: str) -> Document:
 
 
 def _all() -> list[Document]:
-    found = [json.loads(path.read_text()) for path in (config_directory() / "contexts" / "meta").glob("*/meta.json")]
+    found = [json.loads(path.read_text()) for path in (_root() / "meta").glob("*/meta.json")]
     return sorted([_read("default"), *found], key=lambda document: f.natural(str(document["Name"])))
 
 

@@ -7,6 +7,7 @@ import binascii
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from boxship.cli.endpoint import config_directory, docker_config
@@ -135,7 +136,7 @@ def _ask_helper(helper: str, verb: str, text: str) -> str:
 
 def write_config(config: dict[str, Any]) -> None:
     """Replace the docker command's config.json, readable by its owner alone."""
-    directory = config_directory()
+    directory = Path(config_directory())
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = (directory / "config.json").resolve()
     temporary = target.with_name(f".{target.name}.{os.getpid()}")

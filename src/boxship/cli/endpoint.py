@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxship.errors import Invalid, NotFound, Unsupported
@@ -40,9 +39,9 @@ def find(options: Options) -> tuple[str, TLS | None]:
         return _checked(host), _tls(host, options)
     document, directory = _context(name)
     host = _checked(str(document.get("Host") or ""))
-    ca, certificate, key = (str(directory / name) for name in ("ca.pem", "cert.pem", "key.pem"))
+    ca, certificate, key = (f"{directory}/{name}" for name in ("ca.pem", "cert.pem", "key.pem"))
     found = TLS(ca, certificate, key, not document.get("SkipTLSVerify"))
-    return host, found if Path(found.certificate).exists() else _tls(host, options)
+    return host, found if os.path.exists(certificate) else _tls(host, options)
 
 
 def _checked(host: str) -> str:
@@ -56,35 +55,37 @@ def _tls(host: str, options: Options) -> TLS | None:
     verify = options.tlsverify or bool(os.environ.get("DOCKER_TLS_VERIFY"))
     if host.startswith(("unix://", "http://")) or not (verify or options.tls or any(files) or host.startswith("https://")):
         return None
-    directory = Path(os.environ.get("DOCKER_CERT_PATH") or config_directory())
+    directory = os.environ.get("DOCKER_CERT_PATH") or config_directory()
     ca, certificate, key = (
-        given or str(directory / name) for given, name in zip(files, ("ca.pem", "cert.pem", "key.pem"), strict=True)
+        given or f"{directory}/{name}" for given, name in zip(files, ("ca.pem", "cert.pem", "key.pem"), strict=True)
     )
     return TLS(ca, certificate, key, verify or not options.tls)
 
 
-def _context(name: str) -> tuple[dict[str, Any], Path]:
+def _context(name: str) -> tuple[dict[str, Any], str]:
     import hashlib
 
     identity = hashlib.sha256(name.encode()).hexdigest()
-    root = config_directory() / "contexts"
+    root = f"{config_directory()}/contexts"
     try:
-        found = json.loads((root / "meta" / identity / "meta.json").read_text())["Endpoints"]["docker"]
-        return dict(found), root / "tls" / identity / "docker"
+        with open(f"{root}/meta/{identity}/meta.json") as file:
+            found = json.load(file)["Endpoints"]["docker"]
+        return dict(found), f"{root}/tls/{identity}/docker"
     except (OSError, ValueError, KeyError, TypeError):
         raise NotFound(f'context "{name}" does not exist', hint=f"contexts are looked for in {root}") from None
 
 
-def config_directory() -> Path:
+def config_directory() -> str:
     """Where the docker command keeps its settings."""
-    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    return os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
 
 
 def docker_config() -> dict[str, Any]:
     """The docker command's config.json; empty where there is none. Raises `Invalid` for a broken one."""
-    path = config_directory() / "config.json"
+    path = f"{config_directory()}/config.json"
     try:
-        found = json.loads(path.read_text() or "{}")
+        with open(path) as file:
+            found = json.loads(file.read() or "{}")
     except OSError:
         return {}
     except ValueError as error:

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlencode
 
 import click
 
@@ -91,10 +90,9 @@ def pull(session: Session, image: str, platform: str | None, *, all_tags: bool, 
         raise Failed("tag can't be used with --all-tags/-a")
     if not all_tags and not quiet and image == name:
         click.echo("Using default tag: latest")
-    # an empty tag asks for all of them, and so must not be left out
-    path = f"/images/create?{urlencode({'fromImage': name, 'tag': ''})}" if all_tags else "/images/create"
-    query = {} if all_tags else {"fromImage": name, "tag": tag}
-    response = session.call("POST", path, query={**query, "platform": platform}, headers=auth_header(image))
+    # an empty tag asks for all of them; in a list it is not left out
+    query = {"fromImage": name, "tag": [""] if all_tags else tag, "platform": platform}
+    response = session.call("POST", "/images/create", query=query, headers=auth_header(image))
     _follow(messages(response), quiet=quiet)
     full = whole_name(name)
     click.echo(full if all_tags else f"{full}{'@' if ':' in tag else ':'}{tag}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 
 import click
@@ -74,6 +73,9 @@ _NOT_SUPPORTED = (
 _USAGE = 125
 """The exit code for a wrong option, as the docker command has it."""
 
+LOST_OUTPUT = 141
+"""The exit code where whoever read our output has gone: as a shell tells of SIGPIPE."""
+
 
 class _Boxship(Verbs):
     """The command of all commands."""
@@ -104,16 +106,6 @@ def cli(
         click.echo(ctx.get_help())
 
 
-def main() -> None:
-    """The console script."""
-    code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except OSError:
-        code = code or _lost_output()
-    sys.exit(code)
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run the command line: its exit code. Every failure is one line on stderr."""
     try:
@@ -129,7 +121,7 @@ def run(arguments: Sequence[str]) -> int:
     except BoxshipError as error:
         return _say(str(error), getattr(error, "exit_code", 1))
     except BrokenPipeError:
-        return _lost_output()
+        return LOST_OUTPUT
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{(error.strerror or str(error)).lower()}", 1)
@@ -150,9 +142,3 @@ def _one_line(error: click.UsageError) -> str:
     message = error.format_message().rstrip(".").replace("\n", " ")
     path = error.ctx.command_path if error.ctx else "boxship"
     return f"{message[:1].lower()}{message[1:]} (see '{path} --help')"
-
-
-def _lost_output() -> int:
-    """Whoever read our output has gone; the interpreter shall not try again when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 141

@@ -39,7 +39,7 @@ def login(session: Session, server: str, username: str | None, password: str | N
     password = password or click.prompt("Password", hide_input=True)
     answer = session.post("/auth", {"username": username, "password": password, "serveraddress": server})
     if credentials.keep(server, username, password, answer.get("IdentityToken") or ""):
-        click.echo(f"\nWARNING! Your credentials are stored unencrypted in '{config_directory() / 'config.json'}'.", err=True)
+        click.echo(f"\nWARNING! Your credentials are stored unencrypted in '{config_directory()}/config.json'.", err=True)
     click.echo(answer["Status"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from boxship.cli.mounts import device, mount, tmpfs, volumes
@@ -177,7 +176,8 @@ def _security(text: str) -> str:
     name, separator, value = text.partition("=" if "=" in text else ":")
     if name == "seccomp" and value not in ("unconfined", "builtin"):
         try:
-            return f"seccomp={json.dumps(json.loads(Path(value).read_text()))}"
+            with open(value) as file:
+                return f"seccomp={json.dumps(json.load(file))}"
         except (OSError, ValueError) as error:
             raise Invalid(f"opening seccomp profile ({value}) failed: {error}") from error
     return f"{name}={value}" if separator else text

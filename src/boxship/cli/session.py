@@ -7,13 +7,12 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from boxship.cli import endpoint
 from boxship.errors import BoxshipError, Conflict, Denied, Invalid, NotFound, Unavailable
-from boxship.http.client import Client, ClientResponse
+from boxship.http.client import Client, ClientResponse, quoted
 
 API_VERSION = "1.47"
 _TOO_NEW = re.compile(r"client version \S+ is too new\. Maximum supported API version is (\d+\.\d+)")
@@ -34,7 +33,7 @@ def at(kind: str, name: str, *rest: str) -> str:
     """The path of a thing by its name or id; raises `Invalid` for an empty one."""
     if not name.strip():
         raise Invalid(f"invalid {kind.rstrip('s')} name or ID: value is empty")
-    return "/" + "/".join((kind, quote(name, safe=":@/"), *rest))
+    return "/" + "/".join((kind, quoted(name), *rest))
 
 
 class Session:

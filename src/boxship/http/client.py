@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from boxship.errors import Invalid, Unavailable
@@ -15,6 +15,21 @@ from boxship.errors import Invalid, Unavailable
 _READ = 1 << 18
 _HEAD_LIMIT = 1 << 16
 """The longest head of a response, in bytes."""
+
+
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def quoted(text: str, safe: bytes = b":@/") -> str:
+    """Percent-encoded, as part of a path (RFC 3986, section 2.1)."""
+    data = text.encode(errors="surrogateescape")
+    return "".join(chr(byte) if byte in _UNRESERVED or byte in safe else f"%{byte:02X}" for byte in data)
+
+
+def _query(values: Mapping[str, Any]) -> str:
+    """`a=1&b=2`; a list gives its name several times."""
+    pairs = [(name, each) for name, value in values.items() for each in (value if isinstance(value, list) else [value])]
+    return "&".join(f"{quoted(name, b'')}={quoted(str(value), b'')}" for name, value in pairs)
 
 
 class TLS(NamedTuple):
@@ -86,9 +101,7 @@ class Client:
         elif method in ("POST", "PUT"):
             fields["Content-Length"] = "0"
         if query:
-            from urllib.parse import urlencode
-
-            path = f"{path}?{urlencode(query, doseq=True)}"
+            path = f"{path}?{_query(query)}"
         link, self._idle = self._idle, None
         found = None
         if link is not None and link.reusable and (body is None or isinstance(body, bytes)):
