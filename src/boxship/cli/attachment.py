@@ -43,13 +43,13 @@ def joined(session: Session, name: str, how: Join, start: Callable[[], None] | N
     def resize(columns: int, rows: int) -> None:
         signals.post(at("containers", name, "resize"), w=str(columns), h=str(rows))
 
-    stdin = "stdin" in how.streams
+    stdin, keys = "stdin" in how.streams, stdio.DetachKeys(how.detach_keys)
     with stdio.forwarded_signals(send, enabled=how.sig_proxy and not how.terminal):
         if start is not None:
             start()
         with stdio.raw_terminal(how.terminal and stdin), stdio.on_resize(resize, enabled=how.terminal):
-            stdio.relay(connection, early, stdin=stdin, framed=not how.terminal)
-        if how.terminal and stdin and not waiting.ended and _runs(session, name):
+            stdio.relay(connection, early, stdin=stdin, framed=not how.terminal, keys=keys)
+        if how.terminal and keys.typed and not waiting.ended and _runs(session, name):
             return 0
         return waiting.exit_code()
 

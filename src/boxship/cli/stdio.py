@@ -84,10 +84,26 @@ def forwarded_signals(send: Callable[[str], None], *, enabled: bool) -> Iterator
             signal.signal(number, old)
 
 
-def relay(connection: socket.socket, early: bytes, *, stdin: bool, framed: bool) -> None:
+class DetachKeys:
+    """Whether the keys that detach were typed. The engine acts on them; here they tell a detached process from an ended one."""
+
+    def __init__(self, keys: str = "") -> None:
+        """The keys as options give them; the engine refuses those that cannot be read."""
+        names = (keys or "ctrl-p,ctrl-q").split(",")
+        self._sequence = b"".join(bytes([ord(name[-1].upper()) & 31]) if name[:-1] == "ctrl-" else name.encode() for name in names)
+        self._last = b""
+        self.typed = False
+
+    def see(self, data: bytes) -> None:
+        self._last += data
+        self.typed = self.typed or self._sequence in self._last
+        self._last = self._last[-len(self._sequence) :]
+
+
+def relay(connection: socket.socket, early: bytes, *, stdin: bool, framed: bool, keys: DetachKeys | None = None) -> None:
     """Carry our stdin to the process and its output to us, until its output ends."""
     if stdin:
-        threading.Thread(target=_send, args=(connection,), name="stdin", daemon=True).start()
+        threading.Thread(target=_send, args=(connection, keys or DetachKeys()), name="stdin", daemon=True).start()
 
     def parts() -> Iterator[bytes]:
         yield early
@@ -98,9 +114,10 @@ def relay(connection: socket.socket, early: bytes, *, stdin: bool, framed: bool)
     (write_frames if framed else write_raw)(parts())
 
 
-def _send(connection: socket.socket) -> None:
+def _send(connection: socket.socket, keys: DetachKeys) -> None:
     with contextlib.suppress(OSError):
         while data := os.read(0, _CHUNK):
+            keys.see(data)
             connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
 

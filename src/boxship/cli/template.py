@@ -15,6 +15,7 @@ _WORD = re.compile(
     r"""|\s*(?P<variable>\$\w*(?:\.\w+)*)|(?P<glued>(?<=\))(?:\.\w+)+)|\s*(?P<field>(?:\.\w+)+|\.)|\s*(?P<name>\w+)"""
 )
 _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r"}
+_NAMED = {"true": True, "false": False, "nil": None}
 _BLOCKS = ("range", "if", "with")
 
 Scope = dict[str, Any]
@@ -180,7 +181,7 @@ def _pipeline(words: list[Word]) -> Evaluate:
 
 def _command(words: list[Word], piped: Evaluate | None) -> Evaluate:
     name = ""
-    if words and words[0].kind == "name" and words[0].text not in ("true", "false", "nil"):
+    if words and words[0].kind == "name" and words[0].text not in _NAMED:
         name = words.pop(0).text
         if name not in FUNCTIONS:
             raise TemplateError(f'function "{name}" not defined')
@@ -241,7 +242,11 @@ def _constant(word: Word) -> Any:
         if word.text.startswith("`"):
             return word.text[1:-1]
         return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[0], match[1]), word.text[1:-1])
-    return {"true": True, "false": False, "nil": None}[word.text]
+    if word.text not in _NAMED:
+        raise TemplateError(
+            f'function "{word.text}" not defined' if word.text not in FUNCTIONS else f"{word.text} needs parentheses"
+        )
+    return _NAMED[word.text]
 
 
 def _variable(scope: Scope, name: str) -> Any:

@@ -34,7 +34,9 @@ def test_templates(text: str, expected: str) -> None:
     assert compile_template(text)(DOCUMENT) == expected
 
 
-@pytest.mark.parametrize("text", ["{{", "{{.Name", "{{if .Name}}", "{{end}}", "{{nosuch .Name}}", "{{.NoSuchField}}", "{{(.Name}}"])
+@pytest.mark.parametrize(
+    "text", ["{{", "{{.Name", "{{if .Name}}", "{{end}}", "{{nosuch .Name}}", "{{.NoSuchField}}", "{{(.Name}}", "{{0 N}}"]
+)
 def test_a_broken_template_is_an_error(text: str) -> None:
     with pytest.raises(Invalid, match="template parsing error"):
         compile_template(text)(DOCUMENT)
