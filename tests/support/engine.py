@@ -213,3 +213,11 @@ def wait_until(condition: Any, what: str, seconds: float = SECONDS) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.02)
     return found
+
+
+def running(pid: int) -> bool:
+    """Whether a process lives: one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import grp
 import json
-import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
+import tomllib
+import urllib.request
 from pathlib import Path
 
 import pytest
 from tests.integration.conftest import NewEngine
-from tests.support.engine import Engine, wait_until
+from tests.support.engine import Engine, running, wait_until
 
 
 def refused(tmp_path: Path, *flags: str, roots: bool = True) -> str:
@@ -80,8 +84,6 @@ def test_tls_asks_for_a_certificate(tmp_path: Path, new_engine: NewEngine) -> No
         (tmp_path / "ext").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
                 "-extfile", "ext", "-out", f"{name}.pem")  # fmt: skip
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -104,8 +106,6 @@ def test_two_daemons_side_by_side(new_engine: NewEngine) -> None:
 
 
 def test_a_start_that_fails_late_leaves_nothing(tmp_path: Path) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -127,12 +127,155 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
 def test_stopping_it_stops_the_containers(new_engine: NewEngine) -> None:
     engine: Engine = new_engine()
     for name, policy in (("plain", "no"), ("always", "always"), ("stopped", "unless-stopped")):
-        engine.docker("run", "-d", "--name", name, "--restart", policy, "-t", "busybox", "sh", "-c", "sleep 100 & wait")
+        engine.docker(
+            "run", "-d", "--name", name, "--stop-timeout", "1", "--restart", policy, "-t", "busybox", "sh", "-c", "sleep 100 & wait"
+        )
     engine.docker("stop", "-t", "0", "stopped")
     pid = engine.inspect("plain")["State"]["Pid"]
     assert engine.stop() == 0
-    assert not os.path.exists(f"/proc/{pid}")
+    assert not running(pid)
     engine.start()
     wait_until(lambda: engine.inspect("always")["State"]["Running"], "it starts with the daemon")
     assert not engine.inspect("plain")["State"]["Running"]
     assert not engine.inspect("stopped")["State"]["Running"]
+
+
+def test_the_socket_and_the_pidfile(tmp_path: Path, new_engine: NewEngine) -> None:
+    pidfile = tmp_path / "pids" / "boxship.pid"
+    group = next(each for each in grp.getgrall() if each.gr_gid != 0)
+    engine = new_engine("--pidfile", str(pidfile), "--group", group.gr_name, busybox=False)
+    assert engine.process is not None
+    status = engine.socket.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o660, 0, group.gr_gid)
+    assert pidfile.read_text() == f"{engine.process.pid}\n"
+    assert f"{pidfile} is in use by the daemon with pid {engine.process.pid}" in refused(tmp_path, "--pidfile", str(pidfile))
+    words = refused(tmp_path, "-H", engine.host)
+    assert f"cannot listen on {engine.socket}: another process listens there" in words
+    assert engine.api("GET", "/_ping")[0] == 200
+    assert pidfile.read_text() == f"{engine.process.pid}\n"
+    engine.kill()
+    assert engine.socket.exists()
+    engine.start()  # over the socket and the pidfile of the one that was killed
+    assert engine.stop() == 0
+    assert not pidfile.exists()
+    assert not engine.socket.exists()
+    (tmp_path / "x.sock").write_text("precious")
+    assert "is not a socket" in refused(tmp_path)
+    assert (tmp_path / "x.sock").read_text() == "precious"
+
+
+def test_live_restore(tmp_path: Path, new_engine: NewEngine) -> None:
+    file = tmp_path / "daemon.json"
+    file.write_text(json.dumps({"live-restore": True}))
+    engine = new_engine("--config-file", str(file))
+    engine.docker("run", "-d", "--name", "on", "--stop-timeout", "1", "-p", "127.0.0.1::80", "busybox", "httpd", "-f", "-h", "/etc")
+    port, pid = engine.out("port", "on", "80"), engine.inspect("on")["State"]["Pid"]
+    assert engine.api("GET", "/info")[1]["LiveRestoreEnabled"] is True
+    assert engine.stop() == 0
+    assert running(pid)
+    engine.start()
+    state = engine.inspect("on")["State"]
+    assert (state["Running"], state["Pid"]) == (True, pid)
+    with urllib.request.urlopen(f"http://{port}/passwd", timeout=10) as answer:
+        assert b"root:" in answer.read()
+    file.write_text("{}")
+    assert engine.process is not None
+    engine.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: not engine.api("GET", "/info")[1]["LiveRestoreEnabled"], "the file is read again")
+    assert engine.stop() == 0
+    assert not running(pid)
+
+
+def test_a_flag_outlasts_reading_the_file_again(tmp_path: Path, new_engine: NewEngine) -> None:
+    file = tmp_path / "daemon.json"
+    file.write_text(json.dumps({"insecure-registries": ["a.example"]}))
+    engine = new_engine("--config-file", str(file), "--label", "a=1", busybox=False)
+    file.write_text(json.dumps({"insecure-registries": ["b.example"]}))
+    assert engine.process is not None
+    engine.process.send_signal(signal.SIGHUP)
+
+    def insecure() -> bool:
+        return "b.example" in engine.api("GET", "/info")[1]["RegistryConfig"]["IndexConfigs"]
+
+    wait_until(insecure, "the file is read again")
+    assert engine.api("GET", "/info")[1]["Labels"] == ["a=1"]
+
+
+def test_a_container_that_does_not_stop_is_killed_with_the_daemon(new_engine: NewEngine) -> None:
+    engine = new_engine("--shutdown-timeout", "1")
+    engine.docker("run", "-d", "--name", "deaf", "--stop-timeout", "1000", "--restart", "unless-stopped", "busybox", "sh", "-c",
+                  "trap '' TERM; while :; do sleep 1; done")  # fmt: skip
+    pid = engine.inspect("deaf")["State"]["Pid"]
+    assert engine.stop() == 0
+    assert not running(pid)
+    engine.start()
+    wait_until(lambda: engine.inspect("deaf")["State"]["Running"], "it starts with the daemon")
+
+
+@pytest.mark.parametrize("driver", ["erofs", "overlay2"])
+def test_a_data_root_stays_with_its_storage_driver(tmp_path: Path, new_engine: NewEngine, driver: str) -> None:
+    engine = new_engine("--storage-driver", driver)
+    assert engine.out("run", "--rm", "busybox", "echo", "works") == "works"
+    engine.stop()
+    other = "overlay2" if driver == "erofs" else "erofs"
+    words = refused(tmp_path, "--data-root", str(engine.data_root), "--storage-driver", other)
+    assert f"{engine.data_root} holds images of the storage driver {driver}, not {other}" in words
+    engine.flags = ()
+    engine.start()
+    assert engine.api("GET", "/info")[1]["Driver"] == driver
+    assert engine.out("run", "--rm", "busybox", "echo", "works") == "works"
+
+
+def test_sockets_passed_by_an_activator(tmp_path: Path, new_engine: NewEngine) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{tmp_path}/passed.sock")
+    listener.listen()
+    # what systemd does: descriptor 3, and the variables with the pid that it will have
+    shell = 'exec 3<&$0; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+    listener.set_inheritable(True)
+    directory = tmp_path / "activated"
+    directory.mkdir()
+    arguments = ["bash", "-c", shell, str(listener.fileno()), sys.executable, "-m", "boxship.daemon", "-H", "fd://",
+                 "--data-root", str(directory / "data"), "--exec-root", str(directory / "run")]  # fmt: skip
+    with (directory / "daemon.log").open("wb") as log:
+        process = subprocess.Popen(arguments, pass_fds=[listener.fileno()], stdout=log, stderr=log)
+    listener.close()
+    try:
+        client = Engine(directory)
+        done = client.docker("version", "--format", "{{.Server.Version}}", env={"DOCKER_HOST": f"unix://{tmp_path}/passed.sock"})
+        assert done.stdout.strip()
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0, (directory / "daemon.log").read_text()
+    assert (tmp_path / "passed.sock").exists()  # it is the activator's
+
+
+def test_flags_that_shape_the_engine(tmp_path: Path, new_engine: NewEngine) -> None:
+    engine = new_engine(
+        "--bip", "10.241.7.1/24", "--default-address-pool", "base=10.242.0.0/16,size=28", "--registry-mirror",
+        "http://127.0.0.1:9", "--insecure-registry", "plain.example:5000", "--cgroup-parent", "/boxship-own",
+        "--log-driver", "local", "--no-new-privileges",
+    )  # fmt: skip
+    engine.docker("run", "-d", "--name", "one", "busybox", "sleep", "100")
+    one = engine.inspect("one")
+    assert one["NetworkSettings"]["Networks"]["bridge"]["Gateway"] == "10.241.7.1"
+    assert one["HostConfig"]["LogConfig"]["Type"] == "local"
+    assert f"/boxship-own/{one['Id']}" in Path(f"/proc/{one['State']['Pid']}/cgroup").read_text()
+    assert "NoNewPrivs:\t1" in engine.out("exec", "one", "grep", "NoNewPrivs", "/proc/1/status")
+    engine.docker("network", "create", "net")
+    subnet = engine.out("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", "net")
+    assert subnet == "10.242.0.0/28"
+    registries = engine.api("GET", "/info")[1]["RegistryConfig"]
+    assert registries["Mirrors"] == ["http://127.0.0.1:9"]
+    assert registries["IndexConfigs"]["plain.example:5000"]["Secure"] is False
+    engine.clean()
+    for group in Path("/sys/fs/cgroup").glob("**/boxship-own"):
+        group.rmdir()  # a parent that was asked for is not the daemon's to remove
+
+
+def test_the_command_boxshipd() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    module, _, function = project["project"]["scripts"]["boxshipd"].partition(":")
+    program = f"import sys; from {module} import {function}; sys.exit({function}())"
+    done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
+    assert "--data-root" in done.stdout

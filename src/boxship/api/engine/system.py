@@ -93,8 +93,14 @@ async def info(services: Services, request: Request, version: Version) -> Respon
         "Architecture": os.uname().machine,
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {
-            "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
-            "IndexConfigs": {"docker.io": {"Name": "docker.io", "Mirrors": facts.mirrors, "Secure": True, "Official": True}},
+            "InsecureRegistryCIDRs": [*(each for each in facts.insecure if "/" in each), "127.0.0.0/8", "::1/128"],
+            "IndexConfigs": {
+                "docker.io": {"Name": "docker.io", "Mirrors": facts.mirrors, "Secure": True, "Official": True},
+                **{
+                    name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+                    for name in facts.insecure if "/" not in name
+                },
+            },
             "Mirrors": facts.mirrors,
         },
         "NCPU": os.cpu_count(),
