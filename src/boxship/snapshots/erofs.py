@@ -16,8 +16,9 @@ from typing import BinaryIO
 from boxship.errors import from_os_error
 from boxship.oci.digest import Digest
 from boxship.snapshots import erofs_image
-from boxship.snapshots.overlay import TAR, OverlaySnapshotter
+from boxship.snapshots.overlay import OverlaySnapshotter
 from boxship.snapshots.tree import Tree
+from boxship.snapshots.writing import TAR
 from boxship.syscalls import mount as m
 
 INDEX = "index.erofs"
