@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from typing import BinaryIO
 
 from boxship.containers.model import LogLine, LogQuery
 
 _CHUNK = 1 << 16
+_READ = 1 << 22
 _POLL_SECONDS = 0.05
+_GAP = 2
+"""How many files in succession are missing behind the oldest: within a rotation one is missing for a moment."""
 
 
 def parse(line: bytes) -> LogLine | None:
@@ -31,32 +37,52 @@ def nanoseconds(text: str) -> int:
     return seconds * 1_000_000_000 + int((fraction + "0" * 9)[:9])
 
 
-def files(path: str) -> list[str]:
-    """The log's files, oldest first."""
-    found = [path] if os.path.exists(path) else []
-    number = 1
-    while os.path.exists(f"{path}.{number}"):
-        found.insert(0, f"{path}.{number}")
-        number += 1
-    return found
+def opened(path: str, stack: ExitStack) -> list[BinaryIO]:
+    """The log's files, oldest first, as they are at one moment: closed with `stack`.
+
+    They are opened newest first: a rotation meanwhile makes one of them come twice, never one be missed.
+    """
+    found: list[BinaryIO] = []
+    seen: set[int] = set()
+    missing = 0
+    for number in itertools.count():
+        file = _open(path, number)
+        missing = missing + 1 if file is None else 0
+        if missing == _GAP:
+            break
+        if file is None:
+            continue
+        stack.enter_context(file)
+        inode = os.fstat(file.fileno()).st_ino
+        if inode not in seen:
+            seen.add(inode)
+            found.append(file)
+    return found[::-1]
 
 
-def backwards(path: str) -> Iterator[bytes]:
-    """The lines of a file, last first."""
-    with open(path, "rb") as file:
-        position = file.seek(0, os.SEEK_END)
-        rest = b""
-        while position:
-            step = min(_CHUNK, position)
-            position -= step
-            file.seek(position)
-            lines = (file.read(step) + rest).split(b"\n")
-            rest = lines[0]
-            for line in reversed(lines[1:]):
-                if line:
-                    yield line
-        if rest:
-            yield rest
+def _open(path: str, number: int) -> BinaryIO | None:
+    """The log's file after `number` rotations."""
+    try:
+        return open(f"{path}.{number}" if number else path, "rb")
+    except FileNotFoundError:
+        return None
+
+
+def backwards(file: BinaryIO, end: int) -> Iterator[bytes]:
+    """The lines of a file's first `end` bytes, last first."""
+    position = end
+    rest = b""
+    while position:
+        step = min(_CHUNK, position)
+        position -= step
+        file.seek(position)
+        lines = (file.read(step) + rest).split(b"\n")
+        rest = lines[0]
+        for line in reversed(lines[1:]):
+            if line:
+                yield line
+    if rest:
+        yield rest
 
 
 def _wanted(line: LogLine, query: LogQuery) -> bool:
@@ -69,10 +95,10 @@ def _after(line: LogLine, query: LogQuery) -> bool:
     return bool(query.until) and nanoseconds(line.time) > query.until
 
 
-def _tail(paths: list[str], query: LogQuery) -> list[LogLine]:
+def _tail(parts: list[tuple[BinaryIO, int]], query: LogQuery) -> list[LogLine]:
     found: deque[LogLine] = deque()
-    for path in reversed(paths):
-        for raw in backwards(path):
+    for file, end in reversed(parts):
+        for raw in backwards(file, end):
             if query.tail is not None and len(found) >= query.tail:
                 return list(found)
             line = parse(raw)
@@ -83,49 +109,48 @@ def _tail(paths: list[str], query: LogQuery) -> list[LogLine]:
 
 async def read(path: str, query: LogQuery, ended: Callable[[], bool]) -> AsyncIterator[LogLine]:
     """The entries that a query wants; with `follow`, what is added until `ended()`."""
-    position = os.path.getsize(path) if os.path.exists(path) else 0
-    inode = os.stat(path).st_ino if position else 0
-    if query.tail is not None:
-        if query.tail > 0:
-            for line in await asyncio.to_thread(_tail, files(path), query):
-                yield line
-    else:
-        for part in files(path):
-            current = os.stat(part).st_ino == inode
-            with open(part, "rb") as file:
-                left = position if current else -1
+    with ExitStack() as stack:
+        parts = [(file, os.fstat(file.fileno()).st_size) for file in opened(path, stack)]
+        if not parts:
+            return
+        if query.tail is None:
+            for file, size in parts:
+                left = size
                 for raw in file:
-                    if current:
-                        left -= len(raw)
-                        if left < 0:
-                            break
+                    left -= len(raw)
+                    if left < 0:
+                        break
                     entry = parse(raw)
                     if entry is not None and _after(entry, query):
                         return
                     if entry is not None and _wanted(entry, query):
                         yield entry
-    if query.follow:
-        async for line in _follow(path, position, inode, query, ended):
-            yield line
+        elif query.tail > 0:
+            for line in await asyncio.to_thread(_tail, parts, query):
+                yield line
+        if query.follow:
+            file, position = parts[-1]
+            file.seek(position)
+            async for line in _follow(path, file, query, ended, stack):
+                yield line
 
 
-async def _follow(path: str, position: int, inode: int, query: LogQuery, ended: Callable[[], bool]) -> AsyncIterator[LogLine]:
+async def _follow(
+    path: str, file: BinaryIO, query: LogQuery, ended: Callable[[], bool], stack: ExitStack
+) -> AsyncIterator[LogLine]:
     rest = b""
     while True:
         last = ended()
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            return
-        if inode and status.st_ino != inode and os.path.exists(f"{path}.1"):
-            data = _from(f"{path}.1", position)
-            position, inode = 0, status.st_ino
-        else:
-            inode = status.st_ino
-            if status.st_size < position:
-                position = 0
-            data = _from(path, position) if status.st_size > position else b""
-            position += len(data)
+        data = file.read(_READ)
+        if not data:
+            status = os.fstat(file.fileno())
+            if status.st_size < file.tell():  # a log of one file begins again from its start
+                file.seek(0)
+                data = file.read(_READ)
+            elif (fresh := _replacement(path, status.st_ino)) is not None:
+                data = file.read()  # what came before the files changed
+                file.close()
+                file = stack.enter_context(fresh)
         *lines, rest = (rest + data).split(b"\n")
         for raw in lines:
             line = parse(raw)
@@ -141,10 +166,12 @@ async def _follow(path: str, position: int, inode: int, query: LogQuery, ended: 
             await asyncio.sleep(_POLL_SECONDS)
 
 
-def _from(path: str, position: int) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(position)
-        return file.read(1 << 22)
+def _replacement(path: str, inode: int) -> BinaryIO | None:
+    """The log's newest file, where it is another one than that of `inode`."""
+    try:
+        return None if os.stat(path).st_ino == inode else open(path, "rb")
+    except FileNotFoundError:
+        return None
 
 
 def _now() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -74,6 +74,12 @@ class Query:
         return name in self._values
 
 
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 class Stream(Protocol):
     """A raw two-way stream, after the request has been taken over."""
 
@@ -127,7 +133,11 @@ class Request:
         try:
             return msgspec.json.decode(data, type=kind, strict=False)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Invalid(f"invalid JSON: {error}") from error
+            try:
+                # a field that is null is one that was not given, whatever its type
+                return msgspec.convert(_without_nulls(msgspec.json.decode(data)), kind, strict=False)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                raise Invalid(f"invalid JSON: {error}") from error
 
     async def hijack(self, content_type: str) -> Stream:
         """Take the connection over, as `docker attach` asks for it (Engine API, "ContainerAttach", "Hijacking")."""
