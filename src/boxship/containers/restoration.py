@@ -24,7 +24,8 @@ async def restore(containers: Containers) -> None:
     """After a start of the daemon: learn from the keeper what runs and what ended meanwhile."""
     held = await containers.keeper.held()
     running = {entry["id"]: entry for entry in held["containers"]}
-    await containers.networks.restore({identity: entry["pid"] for identity, entry in running.items()})
+    known = {container.id for container in containers.all()}
+    await containers.networks.restore({identity: entry["pid"] for identity, entry in running.items() if identity in known})
     ended = {entry["id"]: Exited(**entry) for entry in held["exits"] if not entry["exec_id"]}
     to_start: list[str] = []
     for container in list(containers.all()):
@@ -36,6 +37,11 @@ async def restore(containers: Containers) -> None:
             status = "paused" if entry["frozen"] else "running"
             containers.set_state(container.id, status=status, pid=entry["pid"],
                            started_at=container.state.started_at or time.time_ns())  # fmt: skip
+            if containers.launcher.lacks_network(container):
+                # the daemon was killed within its start: nobody was told that it runs
+                log.warning("container %s is ended: the record of its network was lost", container.id[:12])
+                await containers.keeper.ask(Signal(container.id, signal.SIGKILL))
+                continue
             for hook in containers.started_hooks:
                 hook(containers.get(container.id))
         elif container.id in ended:
@@ -56,14 +62,14 @@ async def restore(containers: Containers) -> None:
             elif container.host.auto_remove and was_running:
                 containers.spawn(containers.auto_remove(container.id))
     for entry in held["exits"]:
-        containers.keeper.acknowledge(Exited(**entry))
+        if entry["exec_id"] or entry["id"] in running or entry["id"] not in known:
+            containers.keeper.acknowledge(Exited(**entry))
     await end_leftovers(containers, set(running))
-    known = {container.id for container in containers.all()}
     for identity in running:
         if identity not in known:
             await containers.keeper.ask(Signal(identity, signal.SIGKILL))
     for key in containers.snapshotter.keys():  # noqa: SIM118
-        if key not in known and len(key) == 64:
+        if key not in known:
             containers.snapshotter.remove(key)
     for directory in containers.root.iterdir():
         if directory.name not in known:
