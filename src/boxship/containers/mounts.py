@@ -35,28 +35,31 @@ Find = Callable[[str], Container]
 
 async def resolve(config: ContainerConfig, host: HostConfig, image: Image, volumes: Volumes, find: Find) -> list[MountPoint]:
     """The mount points of a new container, its volumes made; raises `Invalid`, `NotFound`, `Unsupported`."""
-    points: dict[str, MountPoint] = {}
+    made: list[MountPoint] = []
     try:
-        _place(points, config, host, image, volumes, find)
+        points = _place(made, config, host, image, volumes, find)
     except BoxshipError:
-        await remove_anonymous(points.values(), volumes)
+        await remove_anonymous(made, volumes)
         raise
     return [points[key] for key in sorted(points)]
 
 
 def _place(
-    points: dict[str, MountPoint], config: ContainerConfig, host: HostConfig, image: Image, volumes: Volumes, find: Find
-) -> None:
+    made: list[MountPoint], config: ContainerConfig, host: HostConfig, image: Image, volumes: Volumes, find: Find
+) -> dict[str, MountPoint]:
+    """The points by destination; `made` gets every one that may have a volume made for it."""
+    points: dict[str, MountPoint] = {}
     for entry in host.volumes_from or []:
         for point in _from_container(entry, find):
             points[point.destination] = point
     explicit: set[str] = set()
 
     def place(point: MountPoint) -> None:
-        points[point.destination] = point
+        made.append(point)
         if point.destination in explicit:
             raise Invalid(f"Duplicate mount point: {point.destination}")
         explicit.add(point.destination)
+        points[point.destination] = point
 
     for text in host.binds or []:
         place(_bind(text, volumes))
@@ -68,6 +71,8 @@ def _place(
     for destination in {**(image_volumes or {}), **(config.volumes or {})}:
         if _clean(destination) not in points:
             points[_clean(destination)] = _anonymous(destination, volumes)
+            made.append(points[_clean(destination)])
+    return points
 
 
 def _anonymous(destination: str, volumes: Volumes) -> MountPoint:
@@ -212,16 +217,18 @@ async def fill_volumes(points: list[MountPoint], image: Image, snapshotter: Snap
                 continue  # the image has nothing there
             try:
                 target = await volumes.mount(point.name, holder)
-                await asyncio.to_thread(_fill, str(target), root, point.destination)
-            except OSError as error:
-                raise from_os_error(error, f"filling volume {point.name} from the image") from error
+                await asyncio.to_thread(_fill, str(target), root, point)
             finally:
                 volumes.release(point.name, holder)
 
 
-def _fill(volume: str, root: int, path: str) -> None:
+def _fill(volume: str, root: int, point: MountPoint) -> None:
     """Copy a directory of an image into a volume; all of it or, where that fails, nothing."""
-    target = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    doing, path = f"filling volume {point.name} from the image", point.destination
+    try:
+        target = os.open(volume, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise from_os_error(error, doing) from error
     try:
         if os.listdir(target) or os.fstatvfs(target).f_flag & os.ST_RDONLY:
             return
@@ -233,10 +240,12 @@ def _fill(volume: str, root: int, path: str) -> None:
             status = _status(root, path)
             os.fchown(target, status.st_uid, status.st_gid)
             os.fchmod(target, stat.S_IMODE(status.st_mode))
-        except BaseException:
+        except (OSError, BoxshipError) as error:
             for name in os.listdir(target):
                 remove_tree(target, name)
-            raise
+            if isinstance(error, BoxshipError):
+                raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
+            raise from_os_error(error, doing) from error
     finally:
         os.close(target)
 

@@ -1,0 +1,130 @@
+"""Volumes as containers have them: whose they are, what goes with `--rm` and `rm -v`, `--volumes-from`."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.engine import Engine, wait_until
+
+
+def names(engine: Engine) -> list[str]:
+    return engine.out("volume", "ls", "-q").split()
+
+
+def test_rm_flag_takes_anonymous_ones(engine: Engine) -> None:
+    anonymous = ("-v", "/one", "--mount", "type=volume,dst=/two")
+    engine.docker("run", "--rm", *anonymous, "-v", "kept:/three", "busybox", "touch", "/one/x", "/two/x", "/three/x")
+    assert names(engine) == ["kept"]
+    engine.docker("run", "-d", "--rm", "--name", "it", *anonymous, "busybox", "sleep", "1000")
+    assert len(names(engine)) == 3
+    engine.docker("kill", "it")
+    wait_until(lambda: names(engine) == ["kept"], "the anonymous volumes go with the container")
+
+
+def test_rm_f_of_one_that_removes_itself(engine: Engine) -> None:
+    """As with Docker: it was asked for a removal that keeps the volumes."""
+    engine.docker("run", "-d", "--rm", "--name", "it", "-v", "/data", "busybox", "sleep", "1000")
+    engine.docker("rm", "-f", "it")
+    assert len(names(engine)) == 1
+
+
+def test_a_named_volume_is_nobodys(engine: Engine) -> None:
+    """What `volume create` named by itself is kept: the container was given a name."""
+    made = engine.out("volume", "create")
+    engine.docker("run", "--rm", "-v", f"{made}:/data", "busybox", "true")
+    assert names(engine) == [made]
+
+
+def test_rm_without_v_keeps_all(engine: Engine) -> None:
+    engine.docker("create", "--name", "it", "-v", "/data", "busybox")
+    engine.docker("rm", "it")
+    assert len(names(engine)) == 1
+
+
+def test_volumes_from_several(engine: Engine) -> None:
+    engine.docker("run", "--name", "one", "-v", "first:/first", "-v", "/shared", "busybox", "touch", "/first/a", "/shared/one")
+    engine.docker("run", "--name", "two", "-v", "second:/second", "-v", "/shared", "busybox", "touch", "/second/b", "/shared/two")
+    engine.docker("run", "--name", "it", "--volumes-from", "one:ro", "--volumes-from", "two", "-v", "own:/second", "busybox",
+                  "ls", "/first", "/second", "/shared")  # fmt: skip
+    assert engine.out("logs", "it").split() == ["/first:", "a", "/second:", "/shared:", "two"]
+    found = {mount["Destination"]: (mount["Name"], mount["RW"]) for mount in engine.inspect("it")["Mounts"]}
+    assert found["/first"] == ("first", False)
+    assert found["/second"] == ("own", True)
+
+
+def test_an_anonymous_volume_goes_with_its_last_container(engine: Engine) -> None:
+    engine.docker("create", "--name", "one", "-v", "/data", "busybox")
+    engine.docker("create", "--name", "two", "--volumes-from", "one", "busybox")
+    (shared,) = names(engine)
+    engine.docker("rm", "-v", "one")
+    assert names(engine) == [shared]
+    engine.docker("rm", "-v", "two")
+    assert names(engine) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"), [("nope", "No such container: nope"), ("one:fast", "invalid mode for volumes-from: fast")]
+)
+def test_bad_volumes_from(engine: Engine, entry: str, message: str) -> None:
+    engine.docker("create", "--name", "one", "busybox")
+    status, found = engine.api("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"VolumesFrom": [entry]}})
+    assert (status, message in found["message"]) == (404 if entry == "nope" else 400, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-v", "/etc/passwd"], "cannot mount volume over existing file, file exists /etc/passwd"),
+        (["-v", "/one", "-v", "store:/two:rslave"], "invalid mode: rslave"),
+        (["-v", "/one", "--mount", "type=bind,src=/no/such/path,dst=/two"], "bind source path does not exist: /no/such/path"),
+        (["--mount", "type=volume,dst=/two", "--tmpfs", "/two"], "Duplicate mount point: /two"),
+        (["--mount", "type=volume,dst=/two,volume-subpath=../x"], "invalid subpath '../x': it must lie in the volume"),
+        (["--mount", "type=bind,src=relative,dst=/two"], "'relative' mount path must be absolute"),
+        (["--mount", "type=image,src=busybox,dst=/two"], 'mount type "image" is not supported'),
+    ],
+)
+def test_what_is_refused_leaves_no_volume(engine: Engine, options: list[str], message: str) -> None:
+    done = engine.docker("create", *options, "busybox", check=False)
+    assert message in done.stderr
+    assert names(engine) == []
+
+
+def test_volume_driver(engine: Engine) -> None:
+    engine.docker("run", "--rm", "--volume-driver", "local", "-v", "store:/data", "busybox", "true")
+    assert names(engine) == ["store"]
+    done = engine.docker("create", "--volume-driver", "nope", "-v", "other:/data", "busybox", check=False)
+    assert "--volume-driver" in done.stderr
+    assert names(engine) == ["store"]
+
+
+def test_two_containers_share_a_volume(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "reader", "-v", "store:/data:ro", "busybox", "sleep", "1000")
+    engine.docker("run", "--rm", "-v", "store:/data", "busybox", "sh", "-c", "echo x >/data/file")
+    assert engine.out("exec", "reader", "cat", "/data/file") == "x"
+    assert "Read-only" in engine.docker("exec", "reader", "rm", "/data/file", check=False).stderr
+
+
+def test_nested_volumes(engine: Engine) -> None:
+    """The outer one is mounted first, in whatever order they are given."""
+    volumes = ("-v", "inner:/data/in/ner", "-v", "outer:/data")
+    engine.docker("run", "--rm", *volumes, "busybox", "touch", "/data/in/ner/file", "/data/outside")
+    assert engine.out("run", "--rm", "-v", "inner:/data", "busybox", "ls", "/data") == "file"
+    assert engine.out("run", "--rm", "-v", "outer:/data", "busybox", "ls", "/data", "/data/in/ner").split() == [
+        "/data:", "in", "outside", "/data/in/ner:",
+    ]  # fmt: skip
+
+
+def test_filling_keeps_what_files_are(engine: Engine) -> None:
+    script = (
+        "mkdir /data; cd /data; echo x >file; ln file hard; chmod 4755 file; mkfifo pipe; ln -s /etc/passwd link;"
+        " mkdir -m 1777 sticky; chown 1000:2000 sticky; touch -d '2001-02-03 04:05:06' old; chown 5:6 .; chmod 2750 ."
+    )
+    engine.docker("run", "--name", "made", "busybox", "sh", "-c", script)
+    engine.docker("commit", "made", "filled")
+    engine.docker("rm", "made")
+    try:
+        look = "stat -c '%n %a %u %g %h %F' . file hard pipe link sticky; stat -c %Y old; readlink link"
+        wanted = engine.out("run", "--rm", "-w", "/data", "filled", "sh", "-c", look)
+        assert engine.out("run", "--rm", "-w", "/data", "-v", "store:/data", "filled", "sh", "-c", look) == wanted
+        assert "file 4755 0 0 2 regular file" in wanted
+    finally:
+        engine.docker("rmi", "filled")
