@@ -88,8 +88,12 @@ class OverlaySnapshotter(ABC):
 
     def writer(self, *, keep: bool = True) -> LayerWriter:
         directory = self._layers / f"new-{os.getpid()}-{next(self._counter)}"
-        directory.mkdir()
-        return Writer(self, directory, keep=keep or self.keeps_tar)
+        try:
+            directory.mkdir()
+            return Writer(self, directory, keep=keep or self.keeps_tar)
+        except OSError as error:
+            self._discard(directory)
+            raise from_os_error(error, "beginning a layer") from error
 
     def adopt(self, directory: Path, diff_id: str) -> None:
         """Give a finished layer its name; one that is here already stays."""
@@ -133,11 +137,14 @@ class OverlaySnapshotter(ABC):
         directory = self._writable / key
         try:
             directory.mkdir()
+            (directory / "upper").mkdir(0o755)
+            (directory / "work").mkdir()
+            (directory / "layers").write_text(json.dumps(list(layers)))
         except FileExistsError:
             raise AlreadyExists(f"snapshot {key} exists already") from None
-        (directory / "upper").mkdir(0o755)
-        (directory / "work").mkdir()
-        (directory / "layers").write_text(json.dumps(list(layers)))
+        except OSError as error:
+            self.remove(key)
+            raise from_os_error(error, "making a snapshot") from error
 
     def _layers_of(self, key: str) -> list[str]:
         try:

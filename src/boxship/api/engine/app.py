@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Awaitable, Callable
 
 from boxship.api.engine.errors import error_response
 from boxship.api.engine.services import Services
-from boxship.errors import BoxshipError, Invalid, NotFound
+from boxship.errors import BoxshipError, Invalid, NotFound, from_os_error
 from boxship.http.message import Request, Response
 from boxship.http.router import Router
 
@@ -54,6 +55,11 @@ class EngineAPI:
         except BoxshipError as error:
             log.debug("%s %s: %s", request.method, request.path, error, exc_info=True)
             response = error_response(error)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # a full disk can show itself anywhere, and the client can do something about it
+            response = error_response(from_os_error(error, "writing"))
         response.headers = {**self._headers, **response.headers}
         return response
 
