@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import msgspec
 
@@ -92,12 +93,14 @@ def hosts_file(
         lines.append(f"{address.strip('[]')}\t{name}")
     for address, names in linked:
         lines.append(f"{address}\t{' '.join(dict.fromkeys(names))}")
-    full = f"{config.hostname}.{config.domainname} {config.hostname}" if config.domainname else config.hostname
-    for endpoint in endpoints:
-        for text in (endpoint.ipv4, endpoint.ipv6):
-            if text:
-                lines.append(f"{text.partition('/')[0]}\t{full}")
+    lines += own_lines(config, endpoints)
     return "\n".join(lines) + "\n"
+
+
+def own_lines(config: ContainerConfig, endpoints: Iterable[Endpoint]) -> list[str]:
+    """The lines of /etc/hosts that lead from a container's own name to its addresses."""
+    full = f"{config.hostname}.{config.domainname} {config.hostname}" if config.domainname else config.hostname
+    return [f"{text.partition('/')[0]}\t{full}" for e in endpoints for text in (e.ipv4, e.ipv6) if text]
 
 
 def resolv_conf(host: HostConfig, base: ResolverConfig, *, embedded: bool, host_network: bool) -> str:

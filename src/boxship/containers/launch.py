@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from boxship.containers import environment, mounts, specification
+from boxship.containers import environment, mounts, request, specification
 from boxship.containers.keeper import Keeper
 from boxship.containers.model import Container
 from boxship.containers.ports import port_requests
-from boxship.errors import Conflict, Invalid
+from boxship.errors import Conflict, Invalid, from_os_error
 from boxship.network import resolvers
-from boxship.network.model import Attachment, Endpoint, EndpointRequest
+from boxship.network.model import Attachment, Endpoint
 from boxship.network.service import Networks
 from boxship.runtime.cgroups import Cgroups
 from boxship.runtime.protocol import Log, Start
@@ -58,7 +58,10 @@ class Launcher:
             namespace, endpoints, embedded = await self._network(container)
             if namespace is not None:
                 descriptors.append(namespace)
-            self._write_files(container, directory, endpoints, embedded=embedded)
+            try:
+                self._write_files(container, directory, endpoints, embedded=embedded)
+            except OSError as error:
+                raise from_os_error(error, "writing the container's files") from error
             cgroup = self.cgroup(container)
             mounted = await mounts.specification(container.mounts, self._volumes, container.id)
             spec = specification.build(
@@ -119,13 +122,7 @@ class Launcher:
             return None, (), False
         if mode == "none" or container.config.network_disabled:
             return await self._networks.bare(), (), False
-        requests: dict[str, EndpointRequest] = {}
-        for name, endpoint in container.endpoints.items():
-            own = endpoint.ipam_config
-            requests[name] = EndpointRequest(
-                own.ipv4_address if own else "", own.ipv6_address if own else "", endpoint.mac_address,
-                tuple(endpoint.aliases or ()), tuple(endpoint.links or ()), dict(endpoint.driver_opts or {}), endpoint.gw_priority,
-            )  # fmt: skip
+        requests = {name: request.endpoint_request(endpoint) for name, endpoint in container.endpoints.items()}
         sandbox = await self._networks.attach(
             Attachment(
                 container.id, container.name, container.config.hostname, requests, tuple(port_requests(container)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -9,10 +11,13 @@ import msgspec
 from boxship.containers import specification
 from boxship.containers.config import ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig
 from boxship.containers.model import Container
-from boxship.errors import Invalid
-from boxship.network.service import Networks
+from boxship.errors import Invalid, Unsupported
+from boxship.network.model import EndpointRequest, Network
+from boxship.network.service import OPTION_INTERFACE, Networks
 
 Find = Callable[[str], Container]
+
+_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 
 
 def completed(host: HostConfig, *, cgroup_version: int, default_log: str) -> HostConfig:
@@ -50,15 +55,46 @@ def endpoints(
     for name in dict.fromkeys([mode, *wanted]):
         network = networks.get(name)
         endpoint = wanted.get(name) or wanted.get(network.name) or EndpointConfig()
-        own = endpoint.ipam_config
-        if network.name == "bridge" and own and (own.ipv4_address or own.ipv6_address):
-            raise Invalid("user specified IP address is supported on user defined networks only")
-        if network.name == "bridge" and endpoint.aliases:
-            raise Invalid("network-scoped alias is supported only for containers in user defined networks")
         if network.name == mode or name == mode:
             endpoint = msgspec.structs.replace(
                 endpoint, mac_address=endpoint.mac_address or config.mac_address,
                 links=[*(endpoint.links or []), *((host.links or []) if network.name != "bridge" else [])] or None,
             )  # fmt: skip
+        check_endpoint(network, endpoint)
         found.setdefault(network.name, endpoint)
     return found
+
+
+def check_endpoint(network: Network, endpoint: EndpointConfig) -> None:
+    """Raises `Invalid` for what a network cannot give, `Unsupported`."""
+    own = endpoint.ipam_config
+    if network.name == "bridge" and own and (own.ipv4_address or own.ipv6_address):
+        raise Invalid("user specified IP address is supported on user defined networks only")
+    if network.name == "bridge" and endpoint.aliases:
+        raise Invalid("network-scoped alias is supported only for containers in user defined networks")
+    for version, address in ((4, own.ipv4_address), (6, own.ipv6_address)) if own else ():
+        if address and not _is_address(address, version):
+            raise Invalid(f"invalid endpoint settings: invalid IPv{version} address: {address}")
+    if endpoint.mac_address and not _MAC.fullmatch(endpoint.mac_address):
+        raise Invalid(f"invalid endpoint settings: invalid MAC address: {endpoint.mac_address}")
+    if own and own.link_local_ips:
+        raise Unsupported("option LinkLocalIPs is not supported")
+    for option in endpoint.driver_opts or {}:
+        if option != OPTION_INTERFACE:
+            raise Unsupported(f"endpoint option {option!r} is not supported by the bridge driver")
+
+
+def endpoint_request(endpoint: EndpointConfig) -> EndpointRequest:
+    """What is asked of a network, as networks take it."""
+    own = endpoint.ipam_config
+    return EndpointRequest(
+        own.ipv4_address if own else "", own.ipv6_address if own else "", endpoint.mac_address.replace("-", ":"),
+        tuple(endpoint.aliases or ()), tuple(endpoint.links or ()), dict(endpoint.driver_opts or {}), endpoint.gw_priority,
+    )  # fmt: skip
+
+
+def _is_address(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False

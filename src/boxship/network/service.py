@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from boxship.errors import BoxshipError, Conflict, Denied, Invalid, NotFound, Unavailable
+from boxship.errors import BoxshipError, Conflict, Denied, Invalid, NotFound, Unavailable, Unsupported
 from boxship.events.bus import Events
-from boxship.network import links, resolvers
+from boxship.network import links, plugging, resolvers
 from boxship.network.addresses import AddressPool, Subnet, mac_of, parse_address, parse_subnet, split_pools
 from boxship.network.dns import Resolver
 from boxship.network.firewall import Filtered, Firewall, redirect_resolver
@@ -27,11 +28,14 @@ from boxship.network.model import (
     EndpointRequest,
     Network,
     Pool,
+    PortRequest,
     PublishedPort,
     Sandbox,
     SandboxRecord,
 )
-from boxship.network.namespaces import Workshop, open_resolver_sockets, set_sysctl
+from boxship.network.names import Names, bare
+from boxship.network.namespaces import Workshop, open_resolver_sockets
+from boxship.network.plugging import gateway_endpoint
 from boxship.network.ports import Ports
 from boxship.state.database import Database
 
@@ -47,10 +51,16 @@ _OPTION_ICC = "com.docker.network.bridge.enable_icc"
 _OPTION_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 _OPTION_HOST_IP = "com.docker.network.bridge.host_binding_ipv4"
 _OPTION_MTU = "com.docker.network.driver.mtu"
+_OPTION_PREFIX = "com.docker.network.container_iface_prefix"
+OPTION_INTERFACE = "com.docker.network.endpoint.ifname"
+"""An endpoint's own option: what its interface is called."""
+
+_INTERFACE = re.compile(r"(?!lo$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}")
+_SWITCHES = (_OPTION_ICC, _OPTION_MASQUERADE)
 _OPTIONS = frozenset(
     {_OPTION_NAME, _OPTION_ICC, _OPTION_MASQUERADE, _OPTION_HOST_IP, _OPTION_MTU,
-     "com.docker.network.bridge.default_bridge", "com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6",
-     "com.docker.network.container_iface_prefix"}
+     "com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6",
+     _OPTION_PREFIX}
 )  # fmt: skip
 
 
@@ -69,6 +79,7 @@ class Networks:
         self._resolv_conf = resolv_conf
         self._networks = database.collection("networks", Network)
         self._sandboxes = database.collection("sandboxes", SandboxRecord)
+        self._names = Names(self._networks, self._sandboxes)
         self._pools: dict[str, list[AddressPool]] = {}
         self._indexes: dict[str, int] = {}
         self._resolvers: dict[str, Resolver] = {}
@@ -79,6 +90,7 @@ class Networks:
         self._spare_bare: list[int] = []
         self._refilling: asyncio.Task[None] | None = None
         self._ipv6_host = Path("/proc/net/if_inet6").exists()
+        self._changing = asyncio.Lock()
         self._closed = False
 
     # --- life ---
@@ -198,14 +210,16 @@ class Networks:
         if ipam_driver not in ("", "default"):
             raise NotFound(f'could not find plugin {ipam_driver}: plugin "{ipam_driver}" not found')
         options = options or {}
-        for option in options:
-            if option not in _OPTIONS:
-                raise Invalid(f"network option {option!r} is not supported by the bridge driver")
+        await self._check_options(options)
+        for option in ipam_options or {}:
+            raise Unsupported(f"IPAM option {option!r} is not supported")
         pools = list(pools or [])
         self._check_overlap(pools)
         versions = {parse_subnet(pool.subnet).version for pool in pools}
         if 4 not in versions:
             pools.insert(0, await self._free_pool())
+        if options.get("com.docker.network.enable_ipv6", "false").lower() in ("true", "1"):
+            ipv6 = True
         if ipv6 and 6 not in versions:
             pools.append(Pool(f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::/64"))
         if 6 in versions and not ipv6:
@@ -216,10 +230,8 @@ class Networks:
         identity = secrets.token_hex(32)
         network = Network(
             identity, name, "bridge", time.time_ns(), options.get(_OPTION_NAME) or f"br-{identity[:12]}", pools,
-            internal, ipv6, attachable, labels or {}, options, "default", ipam_options or {},
+            internal, ipv6, attachable, labels or {}, options,
         )  # fmt: skip
-        if len(network.bridge) > 15:
-            raise Invalid(f"invalid bridge name {network.bridge!r}: more than 15 characters")
         try:
             self._firewall.add_network(_filtered(network))
         except OSError as error:
@@ -233,6 +245,26 @@ class Networks:
         self._networks.put(network.id, network)
         self._events.publish("network", "create", network.id, name=name, type="bridge")
         return network
+
+    async def _check_options(self, options: dict[str, str]) -> None:
+        for option, value in options.items():
+            if option not in _OPTIONS:
+                raise Invalid(f"network option {option!r} is not supported by the bridge driver")
+            if option in _SWITCHES and value.lower() not in ("true", "false", "1", "0"):
+                raise Invalid(f"invalid value for network option {option!r}: {value!r} is neither true nor false")
+            if option in (_OPTION_NAME, _OPTION_PREFIX) and not _INTERFACE.fullmatch(value):
+                raise Invalid(f"invalid value for network option {option!r}: {value!r} cannot name an interface")
+        mtu = options.get(_OPTION_MTU, "1500")
+        if not mtu.isdigit() or not 68 <= int(mtu) <= 65535:
+            raise Invalid(f"invalid value for network option {_OPTION_MTU!r}: {mtu!r} is no number from 68 to 65535")
+        if options.get("com.docker.network.enable_ipv4", "true").lower() in ("false", "0"):
+            raise Unsupported("networks without IPv4 are not supported")
+        name = options.get(_OPTION_NAME)
+        if name and name in await self._workshop.run(lambda: links.list_links(self._workshop.route)):
+            raise Conflict(f"cannot make bridge {name}: the host has an interface of that name", hint="Boxship makes its own")
+        host_ip = options.get(_OPTION_HOST_IP)
+        if host_ip:
+            parse_address(host_ip)
 
     def _check_overlap(self, pools: list[Pool]) -> None:
         for pool in pools:
@@ -326,11 +358,9 @@ class Networks:
             if embedded:
                 resolver = await self._serve_names(attachment.container, namespace, upstreams, [])
             if attachment.ports:
-                ports = await self._publish(attachment, endpoints)
+                ports = await self._publish(attachment.name, attachment.ports, endpoints)
         except BaseException:
-            if resolver is not None:
-                resolver.close()
-            self._resolvers.pop(attachment.container, None)
+            self._close_resolver(attachment.container)
             for endpoint in endpoints:
                 self._release(endpoint)
             os.close(namespace)
@@ -355,16 +385,15 @@ class Networks:
         endpoints: list[Endpoint] = []
         try:
             for name, request in attachment.networks.items():
-                endpoints.append(
-                    self._endpoint(networks[name], request, f"eth{len(endpoints)}", attachment.container, attachment.name)
-                )
-            gateway_of = max(endpoints, key=lambda e: (e.priority, not networks_internal(networks, e)), default=None)
+                taken = {endpoint.interface for endpoint in endpoints}
+                endpoints.append(self._endpoint(networks[name], request, taken, attachment.container, attachment.name))
 
             def make() -> int:
                 namespace = self._workshop.make()
                 try:
                     for endpoint in endpoints:
-                        self._plug(namespace, endpoint, default=endpoint is gateway_of)
+                        self._plug(namespace, endpoint)
+                    plugging.route(self._workshop, namespace, endpoints)
                 except BaseException:
                     os.close(namespace)
                     raise
@@ -380,8 +409,11 @@ class Networks:
                 self._release(endpoint)
             raise
 
-    def _endpoint(self, network: Network, request: EndpointRequest, interface: str, container: str, name: str) -> Endpoint:
+    def _endpoint(
+        self, network: Network, request: EndpointRequest, taken_names: Iterable[str], container: str, name: str
+    ) -> Endpoint:
         """Take addresses on a network."""
+        interface = _interface_name(network, request, set(taken_names))
         ipv4 = ipv6 = gateway = gateway6 = mac = ""
         taken: list[tuple[AddressPool, str]] = []
         try:
@@ -415,51 +447,25 @@ class Networks:
             request.priority, request.driver_options,
         )  # fmt: skip
 
-    def _plug(self, namespace: int, endpoint: Endpoint, *, default: bool) -> None:
+    def _plug(self, namespace: int, endpoint: Endpoint) -> None:
         """Put an interface into a namespace; on the workshop's thread."""
         network = self._networks.get(endpoint.network_id)
         assert network is not None
-        mtu = int(network.options.get(_OPTION_MTU, "1500"))
-        outside = f"veth{endpoint.id[:8]}"
-        self._workshop.route.request(
-            [
-                links.make_pair(outside, self._indexes[network.id], mtu, endpoint.interface, endpoint.mac, namespace),
-                links.set_port(outside, isolated=not _enabled(network, _OPTION_ICC)),
-            ]
-        )
+        plugging.plug(
+            self._workshop, namespace, endpoint, self._indexes[network.id], int(network.options.get(_OPTION_MTU, "1500")),
+            isolated=not _enabled(network, _OPTION_ICC),
+        )  # fmt: skip
 
-        def address() -> None:
-            if endpoint.ipv6:
-                set_sysctl(f"ipv6/conf/{endpoint.interface}/disable_ipv6", "0")
-            inside = links.open_route()
-            try:
-                index = links.list_links(inside)[endpoint.interface].index
-                messages = [links.set_up(index)]
-                messages += [
-                    links.add_address(index, ipaddress.ip_interface(text)) for text in (endpoint.ipv4, endpoint.ipv6) if text
-                ]
-                if default:
-                    messages += [
-                        links.add_default_route(index, ipaddress.ip_address(text))
-                        for text in (endpoint.gateway, endpoint.gateway6)
-                        if text
-                    ]
-                inside.request(messages)
-            finally:
-                inside.close()
-
-        self._workshop.inside(namespace, address)
-
-    async def _publish(self, attachment: Attachment, endpoints: list[Endpoint]) -> list[PublishedPort]:
+    async def _publish(self, name: str, requests: tuple[PortRequest, ...], endpoints: list[Endpoint]) -> list[PublishedPort]:
         published: list[PublishedPort] = []
-        outward = self._published_endpoint(endpoints)
+        outward = gateway_endpoint(endpoints)
         if outward is None:
             return []
         network = self._networks.get(outward.network_id)
         host_ip = (network.options if network else {}).get(_OPTION_HOST_IP, "")
-        ipv4, ipv6 = _bare(outward.ipv4), _bare(outward.ipv6)
+        ipv4, ipv6 = bare(outward.ipv4), bare(outward.ipv6)
         try:
-            for request in attachment.ports:
+            for request in requests:
                 wanted = request if request.host_ip or not host_ip else _replace(request, host_ip=host_ip)
                 published += await self._ports.publish(wanted, ipv4, ipv6, ipv6_host=self._ipv6_host)
         except BoxshipError as error:
@@ -467,22 +473,14 @@ class Networks:
                 self._ports.release(port, ipv4, ipv6)
             raise type(error)(
                 f"failed to set up container networking: driver failed programming external connectivity on endpoint"
-                f" {attachment.name} ({outward.id}): {error.message}"
+                f" {name} ({outward.id}): {error.message}"
             ) from error
         return published
-
-    def _published_endpoint(self, endpoints: list[Endpoint]) -> Endpoint | None:
-        """The endpoint to which published ports lead: on the first network that is not internal."""
-        for endpoint in endpoints:
-            network = self._networks.get(endpoint.network_id)
-            if network is not None and not network.internal:
-                return endpoint
-        return None
 
     def _release(self, endpoint: Endpoint) -> None:
         for pool in self._pools.get(endpoint.network_id, ()):
             for text in (endpoint.ipv4, endpoint.ipv6):
-                address = _bare(text)
+                address = bare(text)
                 if address and ipaddress.ip_address(address) in pool.subnet:
                     pool.release(address)
 
@@ -492,17 +490,20 @@ class Networks:
         if record is None:
             return
         self._sandboxes.delete(container)
-        outward = self._published_endpoint(record.endpoints)
+        outward = gateway_endpoint(record.endpoints)
         for port in record.ports:
-            self._ports.release(port, _bare(outward.ipv4) if outward else "", _bare(outward.ipv6) if outward else "")
-        resolver = self._resolvers.pop(container, None)
-        if resolver is not None:
-            resolver.close()
+            self._ports.release(port, bare(outward.ipv4) if outward else "", bare(outward.ipv6) if outward else "")
+        self._close_resolver(container)
         for endpoint in record.endpoints:
             self._release(endpoint)
             self._events.publish(
                 "network", "disconnect", endpoint.network_id, container=container, name=endpoint.network, type="bridge"
             )
+
+    def _close_resolver(self, container: str) -> None:
+        resolver = self._resolvers.pop(container, None)
+        if resolver is not None:
+            resolver.close()
 
     def rename(self, container: str, name: str) -> None:
         """Let a container's new name be found."""
@@ -514,66 +515,103 @@ class Networks:
             ]
             self._sandboxes.put(container, _replace(record, name=name, endpoints=endpoints))
 
-    async def connect(self, container: str, name: str, network: Network, request: EndpointRequest, pid: int) -> Endpoint:
-        """Plug a running container into a further network; raises `Denied` where it is on it already."""
-        record = self._sandboxes.get(container) or SandboxRecord(container, name)
-        if any(endpoint.network_id == network.id for endpoint in record.endpoints):
-            raise Denied(f"endpoint with name {name} already exists in network {network.name}")
-        if network.driver != "bridge":
-            raise Denied(f"container cannot be connected to the {network.name} network")
-        taken = {endpoint.interface for endpoint in record.endpoints}
-        interface = next(f"eth{number}" for number in range(256) if f"eth{number}" not in taken)
-        endpoint = self._endpoint(network, request, interface, container, name)
-        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            default = not any(other.gateway for other in record.endpoints)
-            await self._workshop.run(lambda: self._plug(namespace, endpoint, default=default))
-            dns_ports, upstreams = record.dns_ports, record.resolvers
-            if container not in self._resolvers:
-                upstreams = list(resolvers.read(self._resolv_conf).servers)
-                dns_ports = (await self._serve_names(container, namespace, upstreams, [])).ports
-        except OSError as error:
-            self._release(endpoint)
-            raise Unavailable(f"cannot connect to {network.name}: {(error.strerror or '').lower()}") from error
-        finally:
-            os.close(namespace)
-        self._sandboxes.put(
-            container,
-            _replace(record, endpoints=[*record.endpoints, endpoint], dns_ports=dns_ports, resolvers=upstreams),
-        )
-        self._events.publish("network", "connect", network.id, container=container, name=network.name, type="bridge")
-        return endpoint
+    async def connect(self, attachment: Attachment, pid: int) -> Endpoint:
+        """Plug a running container into the one further network of the attachment.
 
-    async def disconnect(self, container: str, network: Network, pid: int) -> None:
-        """Unplug a running container; raises `Denied` where it is not on the network."""
-        record = self._sandboxes.get(container)
-        gone = next((e for e in record.endpoints if e.network_id == network.id), None) if record else None
-        if record is None or gone is None:
-            raise Denied(f"container {container[:12]} is not connected to network {network.name}")
-        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        Raises `Denied` where it is on it already, `Conflict` where it ends meanwhile, and what `attach` raises. Its
+        ports are published where it could not get out before.
+        """
+        ((asked, request),) = attachment.networks.items()
+        container, network = attachment.container, self.get(asked)
+        async with self._changing:
+            record = self._sandboxes.get(container)
+            if record is None:
+                raise Conflict(f"container {container[:12]} is not running")
+            if any(endpoint.network_id == network.id for endpoint in record.endpoints):
+                raise Denied(f"endpoint with name {record.name} already exists in network {network.name}")
+            taken = {endpoint.interface for endpoint in record.endpoints}
+            endpoint = self._endpoint(network, request, taken, container, record.name)
+            endpoints = [*record.endpoints, endpoint]
+            dns_ports, servers = record.dns_ports, record.resolvers
+
+            def plug(namespace: int) -> None:
+                self._plug(namespace, endpoint)
+                plugging.route(self._workshop, namespace, endpoints)
+
+            try:
+                with _namespace_of(pid) as namespace:
+                    await self._workshop.run(lambda: plug(namespace))
+                    if network.name != "bridge" and container not in self._resolvers:
+                        servers = list(attachment.resolvers) or list(resolvers.read(self._resolv_conf).servers)
+                        dns_ports = (await self._serve_names(container, namespace, servers, [])).ports
+            except OSError as error:
+                self._release(endpoint)
+                raise Unavailable(f"cannot connect to {network.name}: {(error.strerror or '').lower()}") from error
+            if container not in self._sandboxes.all:
+                self._release(endpoint)
+                self._close_resolver(container)
+                raise Conflict(f"container {container[:12]} is not running")
+            record = _replace(record, endpoints=endpoints, dns_ports=dns_ports, resolvers=servers)
+            self._sandboxes.put(container, record)
+            self._events.publish("network", "connect", network.id, container=container, name=network.name, type="bridge")
+            try:
+                await self._lead_ports(record, endpoints[:-1], attachment.ports)
+            except BoxshipError:
+                await self._disconnect(record, endpoint, pid)
+                raise
+            return endpoint
+
+    async def disconnect(self, container: str, network: Network, pid: int) -> Endpoint:
+        """Unplug a running container: what it had there. Raises `Denied` where it is not on the network, `Unavailable`."""
+        async with self._changing:
+            record = self._sandboxes.get(container)
+            gone = next((e for e in record.endpoints if e.network_id == network.id), None) if record else None
+            if record is None or gone is None:
+                raise Denied(f"container {container} is not connected to network {network.name}")
+            await self._disconnect(record, gone, pid)
+            return gone
+
+    async def _disconnect(self, record: SandboxRecord, gone: Endpoint, pid: int) -> None:
         remaining = [endpoint for endpoint in record.endpoints if endpoint is not gone]
 
-        def unplug() -> None:
-            inside = links.open_route()
-            try:
-                found = links.list_links(inside)
-                if gone.interface in found:
-                    inside.request([links.delete_link(found[gone.interface].index)])
-                for endpoint in remaining:
-                    if gone.gateway and endpoint.gateway:
-                        gateway = ipaddress.ip_address(endpoint.gateway)
-                        inside.request([links.add_default_route(found[endpoint.interface].index, gateway)])
-                        break
-            finally:
-                inside.close()
+        def unplug(namespace: int) -> None:
+            plugging.unplug(self._workshop, namespace, gone)
+            plugging.route(self._workshop, namespace, remaining)
 
         try:
-            await self._workshop.run(lambda: self._workshop.inside(namespace, unplug))
-        finally:
-            os.close(namespace)
+            with _namespace_of(pid) as namespace:
+                await self._workshop.run(lambda: unplug(namespace))
+        except OSError as error:
+            raise Unavailable(f"cannot disconnect from {gone.network}: {(error.strerror or '').lower()}") from error
+        if record.container not in self._sandboxes.all:
+            return  # it has ended meanwhile, and with it everything was let go
+        before, record = record.endpoints, _replace(record, endpoints=remaining)
+        self._sandboxes.put(record.container, record)
+        await self._lead_ports(record, before, ())
         self._release(gone)
-        self._sandboxes.put(container, _replace(record, endpoints=remaining))
-        self._events.publish("network", "disconnect", network.id, container=container, name=network.name, type="bridge")
+        self._events.publish("network", "disconnect", gone.network_id, container=record.container, name=gone.network, type="bridge")
+
+    async def _lead_ports(self, record: SandboxRecord, before: list[Endpoint], requests: tuple[PortRequest, ...]) -> None:
+        """Lead a container's published ports to the endpoint by which it gets out now, where that is another."""
+        old, new = gateway_endpoint(before), gateway_endpoint(record.endpoints)
+        if (old and old.id) == (new and new.id):
+            return
+        ports: list[PublishedPort] = []
+        if old is None:
+            ports = await self._publish(record.name, requests, record.endpoints)
+        else:
+            for port in record.ports:
+                self._ports.release(port, bare(old.ipv4), bare(old.ipv6))
+                if new is not None:
+                    # somebody else may have been quicker; then it is not listed as published any more
+                    with contextlib.suppress(BoxshipError):
+                        await self._ports.take(port, bare(new.ipv4), bare(new.ipv6))
+                        ports.append(port)
+        if record.container in self._sandboxes.all:
+            self._sandboxes.put(record.container, _replace(record, ports=ports))
+        else:
+            for port in ports:
+                self._ports.release(port, bare(new.ipv4) if new else "", bare(new.ipv6) if new else "")
 
     # --- names ---
 
@@ -581,8 +619,8 @@ class Networks:
         def open_inside() -> Resolver:
             sockets = open_resolver_sockets(ports)
             resolver = Resolver(
-                *sockets, lambda name: self._lookup(container, name), lambda a: self._reverse(container, a),
-                lambda: self._upstreams(container, upstreams),
+                *sockets, lambda name: self._names.look_up(container, name), lambda a: self._names.reverse(container, a),
+                lambda: self._names.upstreams(container, upstreams),
             )  # fmt: skip
             if not ports:
                 redirect_resolver(*resolver.ports)
@@ -592,42 +630,6 @@ class Networks:
         self._resolvers[container] = resolver
         await resolver.serve()
         return resolver
-
-    def _upstreams(self, container: str, servers: list[str]) -> list[str]:
-        """Who is asked for other names: nobody outside on behalf of a container that must not get out (CVE-2024-29018)."""
-        record = self._sandboxes.get(container)
-        networks = [self._networks.get(endpoint.network_id) for endpoint in record.endpoints] if record else []
-        if any(network is not None and not network.internal for network in networks):
-            return servers
-        near = [subnet for network in networks if network is not None for subnet in _subnets(network)]
-        return [server for server in servers if any(parse_address(server) in subnet for subnet in near)]
-
-    def _lookup(self, container: str, name: str) -> list[links.Address] | None:
-        asking = self._sandboxes.get(container)
-        if asking is None:
-            return None
-        mine = {endpoint.network_id: endpoint for endpoint in asking.endpoints if endpoint.network != "bridge"}
-        found: list[links.Address] = []
-        for record in self._sandboxes.all.values():
-            for endpoint in record.endpoints:
-                own = mine.get(endpoint.network_id)
-                if own is None:
-                    continue
-                linked = [link.partition(":") for link in own.links]
-                alias = any(to.lower() == name and link in (record.name, record.container) for link, _, to in linked)
-                plain = {known.lower() for known in endpoint.dns_names}
-                if alias or name in plain or name in {f"{known}.{endpoint.network}".lower() for known in plain}:
-                    found += [ipaddress.ip_address(_bare(text)) for text in (endpoint.ipv4, endpoint.ipv6) if text]
-        return found or None
-
-    def _reverse(self, container: str, address: links.Address) -> str | None:
-        asking = self._sandboxes.get(container)
-        mine = {endpoint.network_id for endpoint in asking.endpoints} if asking else set()
-        for record in self._sandboxes.all.values():
-            for endpoint in record.endpoints:
-                if endpoint.network_id in mine and str(address) in (_bare(endpoint.ipv4), _bare(endpoint.ipv6)):
-                    return f"{record.name}.{endpoint.network}"
-        return None
 
     # --- after a restart ---
 
@@ -641,13 +643,13 @@ class Networks:
             for endpoint in record.endpoints:
                 for pool in self._pools.get(endpoint.network_id, ()):
                     for text in (endpoint.ipv4, endpoint.ipv6):
-                        if text and ipaddress.ip_address(_bare(text)) in pool.subnet:
-                            pool.claim(_bare(text))
-            outward = self._published_endpoint(record.endpoints)
+                        if text and ipaddress.ip_address(bare(text)) in pool.subnet:
+                            pool.claim(bare(text))
+            outward = gateway_endpoint(record.endpoints)
             for port in record.ports:
                 if outward is not None:
                     with contextlib.suppress(BoxshipError):
-                        await self._ports.take(port, _bare(outward.ipv4), _bare(outward.ipv6))
+                        await self._ports.take(port, bare(outward.ipv4), bare(outward.ipv6))
             if record.dns_ports:
                 with contextlib.suppress(OSError):
                     namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -681,8 +683,23 @@ class Networks:
                 return  # whoever needs one is told why
 
 
-def networks_internal(networks: dict[str, Network], endpoint: Endpoint) -> bool:
-    return any(network.id == endpoint.network_id and network.internal for network in networks.values())
+@contextlib.contextmanager
+def _namespace_of(pid: int) -> Iterator[int]:
+    descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _interface_name(network: Network, request: EndpointRequest, taken: set[str]) -> str:
+    asked = request.driver_options.get(OPTION_INTERFACE, "")
+    if asked:
+        if asked in taken or not _INTERFACE.fullmatch(asked):
+            raise Invalid(f"invalid interface name {asked!r}", hint="up to 15 characters, each interface its own")
+        return asked
+    prefix = network.options.get(_OPTION_PREFIX) or "eth"
+    return next(f"{prefix}{number}" for number in itertools.count() if f"{prefix}{number}" not in taken)
 
 
 def _default_options(bridge: str) -> dict[str, str]:
@@ -698,7 +715,7 @@ def _subnets(network: Network) -> list[Subnet]:
 
 
 def _enabled(network: Network, option: str) -> bool:
-    return network.options.get(option, "true").lower() != "false"
+    return network.options.get(option, "true").lower() not in ("false", "0")
 
 
 def _filtered(network: Network) -> Filtered:
@@ -714,10 +731,6 @@ def _bip_pool(bip: str) -> Pool:
     except ValueError:
         raise Invalid(f"invalid bip {bip!r}", hint="expected an address and a prefix, as in 172.17.0.1/16") from None
     return Pool(str(interface.network), str(interface.ip))
-
-
-def _bare(text: str) -> str:
-    return text.partition("/")[0]
 
 
 def _replace(value: T, **changes: object) -> T:

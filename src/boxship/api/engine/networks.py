@@ -10,10 +10,11 @@ import msgspec
 from boxship.api.engine import progress, render, versions
 from boxship.api.engine.filters import Filters
 from boxship.api.engine.services import Services
+from boxship.containers import membership
 from boxship.containers.config import EndpointConfig
-from boxship.errors import Conflict, Denied, Invalid, Unsupported
+from boxship.errors import Invalid, Unsupported
 from boxship.http.message import Request, Response, json_response
-from boxship.network.model import EndpointRequest, Network, Pool
+from boxship.network.model import Network, Pool
 from boxship.network.service import PREDEFINED
 
 Version = tuple[int, int]
@@ -119,40 +120,16 @@ async def remove(services: Services, request: Request, version: Version) -> Resp
 
 async def connect(services: Services, request: Request, version: Version) -> Response:
     body = await request.json(_ConnectBody)
-    network = services.networks.get(request.parameters["id"])
-    container = services.containers.get(body.container)
-    mode = container.host.network_mode
-    if mode == "host" or mode.startswith("container:"):
-        raise Denied(
-            f"container sharing network namespace with another container or host cannot be connected to any other network ({mode})"
-        )
-    endpoint = body.endpoint_config or EndpointConfig()
-    if network.name in container.endpoints and (not container.state.running or services.networks.sandbox(container.id)):
-        raise Denied(f"endpoint with name {container.name} already exists in network {network.name}")
-    if container.state.running:
-        own = endpoint.ipam_config
-        wanted = EndpointRequest(
-            own.ipv4_address if own else "", own.ipv6_address if own else "", endpoint.mac_address,
-            tuple(endpoint.aliases or ()), tuple(endpoint.links or ()), dict(endpoint.driver_opts or {}), endpoint.gw_priority,
-        )  # fmt: skip
-        await services.networks.connect(container.id, container.name, network, wanted, container.state.pid)
-    services.containers.set_endpoints(container.id, {**container.endpoints, network.name: endpoint})
+    network, container = services.networks.get(request.parameters["id"]), services.containers.get(body.container)
+    await membership.connect(services.containers, container, network, body.endpoint_config or EndpointConfig())
     await services.database.committed()
     return Response(200)
 
 
 async def disconnect(services: Services, request: Request, version: Version) -> Response:
     body = await request.json(_ConnectBody)
-    network = services.networks.get(request.parameters["id"])
-    container = services.containers.get(body.container)
-    if container.host.network_mode == "host" or network.name in ("host", "none"):
-        raise Conflict("container cannot be disconnected from host network or connected to host network")
-    if network.name not in container.endpoints:
-        raise Denied(f"container {container.id} is not connected to network {network.name}")
-    if container.state.running:
-        await services.networks.disconnect(container.id, network, container.state.pid)
-    remaining = {name: endpoint for name, endpoint in container.endpoints.items() if name != network.name}
-    services.containers.set_endpoints(container.id, remaining)
+    network, container = services.networks.get(request.parameters["id"]), services.containers.get(body.container)
+    await membership.disconnect(services.containers, container, network)
     await services.database.committed()
     return Response(200)
 
