@@ -32,6 +32,8 @@ class Execs:
         container = self._containers.get(name)
         if container.state.status == "paused":
             raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+        if container.state.status == "restarting":
+            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
         if not container.state.running:
             raise Conflict(f"container {container.id} is not running")
         if not session.arguments or not session.arguments[0]:

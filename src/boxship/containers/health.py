@@ -11,7 +11,7 @@ import time
 from boxship.containers.execs import Execs
 from boxship.containers.model import Container, ExecSession, Health, HealthProbe
 from boxship.containers.service import Containers
-from boxship.errors import BoxshipError
+from boxship.errors import BoxshipError, NotFound
 from boxship.oci.image_config import Healthcheck
 
 _SECOND = 1_000_000_000
@@ -52,22 +52,26 @@ class HealthChecks:
             starting = health.status == "starting" and time.time_ns() - started < check.start_period
             interval = (check.start_interval or _START_INTERVAL) if starting else (check.interval or _INTERVAL)
             await asyncio.sleep(interval / _SECOND)
-            try:
-                current = self._containers.get(container.id)
-            except BoxshipError:
+            if not self._runs_since(container.id, started):
                 return
-            if not current.state.running or current.state.started_at != started:
-                return
+            current = self._containers.get(container.id)
             if current.state.status == "paused":
                 continue
             probe = await self._probe(current, check)
             starting = time.time_ns() - started < check.start_period
             updated = after_probe(health, probe, check.retries, starting=starting)
-            if self._containers.get(container.id).state.started_at != started:
+            if not self._runs_since(container.id, started):
                 return
             self._containers.set_health(container.id, updated)
             if updated.status != health.status:
                 self._containers.publish(f"health_status: {updated.status}", current)
+
+    def _runs_since(self, identity: str, started: int) -> bool:
+        try:
+            state = self._containers.get(identity).state
+        except NotFound:
+            return False
+        return state.running and state.started_at == started
 
     async def _probe(self, container: Container, check: Healthcheck) -> HealthProbe:
         began = time.time_ns()
@@ -92,12 +96,16 @@ class HealthChecks:
             except TimeoutError:
                 with contextlib.suppress(BoxshipError):
                     await self._execs.kill(session.id, signal.SIGKILL)
-                return HealthProbe(began, time.time_ns(), -1, f"Health check exceeded timeout ({check.timeout // 1_000_000}ms)")
+                return HealthProbe(began, time.time_ns(), -1, f"Health check exceeded timeout ({_shown(seconds)})")
             finally:
                 os.close(stream)
         except BoxshipError as error:
             return HealthProbe(began, time.time_ns(), -1, str(error))
         return HealthProbe(began, time.time_ns(), code, bytes(output[:_OUTPUT_LIMIT]).decode(errors="replace"))
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
 
 
 async def _collect(stream: int, output: bytearray) -> None:

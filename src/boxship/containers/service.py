@@ -245,7 +245,8 @@ class Containers:
             if self._of(container.id).removing:
                 raise Conflict("container is marked for removal and cannot be started")
             self._cancel_restart(container.id)
-            self._change(container.id, stopped_by_user=False)
+            self._change(container.id, stopped_by_user=False, restart_count=0)
+            self._of(container.id).last_delay = 0.0
             await self._start(container)
             return True
 
@@ -263,7 +264,7 @@ class Containers:
                     "failed to create task for container: failed to create shim task: OCI runtime create failed:"
                     f" unable to start container process: {error.message}: unknown"
                 )
-            self.set_state(container.id, status=container.state.status if container.state.started_at else "created",
+            self.set_state(container.id, status="exited" if container.state.started_at else "created",
                            exit_code=code, error=message, pid=0, finished_at=container.state.finished_at)  # fmt: skip
             self.launcher.release(container)
             with contextlib.suppress(BoxshipError):
@@ -308,11 +309,7 @@ class Containers:
         self.publish("die", container, exitCode=str(exited.code), execDuration=str(ran // 1_000_000_000))
         live = self._of(exited.id)
         live.health = None
-        result = WaitResult(exited.code)
-        for future in live.ended:
-            if not future.done():
-                future.set_result(result)
-        live.ended.clear()
+        self._tell_end(live, WaitResult(exited.code))
         decision = restart.after_exit(
             container.host.restart_policy, exited.code, stopped_by_user=container.stopped_by_user or live.removing,
             count=container.restart_count, ran_seconds=ran / 1e9, last_delay=live.last_delay,
@@ -324,6 +321,17 @@ class Containers:
             live.restart = loop.call_later(decision.delay, lambda: self.spawn(self._restart(exited.id)))
         elif container.host.auto_remove and not live.removing:
             self.spawn(self.auto_remove(exited.id))
+
+    async def _settled(self, identity: str) -> Container:
+        """A container once no start of it is under way; raises `NotFound`."""
+        async with self._of(identity).lock:
+            return self.get(identity)
+
+    def _tell_end(self, live: _Live, result: WaitResult) -> None:
+        for future in live.ended:
+            if not future.done():
+                future.set_result(result)
+        live.ended.clear()
 
     async def _acknowledge(self) -> None:
         """Let the keeper forget the ends that are journalled; what cannot be written yet is told again after a restart."""
@@ -345,21 +353,25 @@ class Containers:
                 return
             live.restart = None
             self._change(identity, restart_count=container.restart_count + 1)
-            self.set_state(identity, status="exited")
-            with contextlib.suppress(BoxshipError):
+            try:
                 await self._start(self.get(identity))
+            except BoxshipError as error:
+                self._tell_end(live, WaitResult(self.get(identity).state.exit_code, error.message))
 
     async def auto_remove(self, identity: str) -> None:
         with contextlib.suppress(BoxshipError):
             await self.remove(identity, force=True, volumes=True)
 
-    def _cancel_restart(self, identity: str) -> None:
+    def _cancel_restart(self, identity: str) -> bool:
+        """Let a container that waits for its restart be; False where it does not wait."""
         live = self._of(identity)
-        if live.restart is not None:
-            live.restart.cancel()
-            live.restart = None
-            if self._containers.all[identity].state.status == "restarting":
-                self.set_state(identity, status="exited")
+        if live.restart is None:
+            return False
+        live.restart.cancel()
+        live.restart = None
+        if self._containers.all[identity].state.status == "restarting":
+            self._tell_end(live, WaitResult(self.set_state(identity, status="exited").state.exit_code))
+        return True
 
     # --- stopping ---
 
@@ -367,7 +379,10 @@ class Containers:
         """Ask a container to end, and make it after `seconds` (-1: never); False where it did not run."""
         container = self.get(name)
         self._change(container.id, stopped_by_user=True)
-        self._cancel_restart(container.id)
+        container = await self._settled(container.id)
+        if self._cancel_restart(container.id):
+            self.publish("stop", self.get(container.id))
+            return True
         if not container.state.running:
             return False
         ended = self._wait_future(container.id)
@@ -390,8 +405,13 @@ class Containers:
         """Send a signal; raises `Conflict` where the container does not run, `Invalid` for no signal."""
         container = self.get(name)
         number = parse_signal(signal_name or "SIGKILL")
-        if not container.state.running:
+        container = await self._settled(container.id)
+        if container.state.status == "restarting":
+            # nothing is there that a signal could reach
+            self._change(container.id, stopped_by_user=True)
             self._cancel_restart(container.id)
+            return
+        if not container.state.running:
             raise Conflict(f"cannot kill container: {name}: container {container.id} is not running")
         stop = parse_signal(container.config.stop_signal or "SIGTERM")
         if number in (signal.SIGKILL, stop):
@@ -431,6 +451,8 @@ class Containers:
             self.publish("pause" if frozen else "unpause", self.set_state(container.id, status="paused" if frozen else "running"))
 
     def _must_run(self, container: Container) -> None:
+        if container.state.status == "restarting":
+            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
         if not container.state.running:
             raise Conflict(f"Container {container.id} is not running")
 
@@ -509,6 +531,9 @@ class Containers:
             raise Conflict(
                 "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
             )
+        policy = host.restart_policy
+        if container.host.auto_remove and policy.name not in ("", "no"):
+            raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
         specification.validate(container.config, host, log_options.LOG_DRIVERS)
         if container.state.running:
             limits = specification.resources(host)
@@ -536,6 +561,7 @@ class Containers:
             )
         live.removing = True
         try:
+            await self._settled(container.id)
             self._cancel_restart(container.id)
             if self.get(container.id).state.running:
                 ended = self._wait_future(container.id)
@@ -554,9 +580,12 @@ class Containers:
         live = self._live.pop(container.id, None)
         if volumes:
             await mounts.remove_anonymous(container.mounts, self.volumes)
+        result = WaitResult(container.state.exit_code)
+        if live is not None:
+            self._tell_end(live, result)
         for future in live.removed if live else []:
             if not future.done():
-                future.set_result(WaitResult(container.state.exit_code))
+                future.set_result(result)
         for hook in self.removed_hooks:
             hook(container.id)
         self.publish("destroy", container)

@@ -12,6 +12,7 @@ from typing import Any
 from boxship.containers.config import ContainerConfig, HostConfig
 from boxship.containers.model import Container
 from boxship.errors import Invalid, Unsupported
+from boxship.oci.image_config import Healthcheck
 from boxship.runtime import capabilities
 from boxship.runtime.cgroups import Cgroups
 
@@ -413,6 +414,8 @@ def validate(config: ContainerConfig, host: HostConfig, log_drivers: frozenset[s
         raise Invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set")
     _check_cpus(host)
     _check_modes(host)
+    if config.healthcheck is not None:
+        _check_health(config.healthcheck)
     available = os.cpu_count() or 1
     if host.nano_cpus < 0 or host.nano_cpus > available * 1_000_000_000:
         raise Invalid(f"range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available")
@@ -476,6 +479,17 @@ def _numbers_in(text: str) -> set[int] | None:
             return None
         found.update(range(int(first), min(int(last or first), 1 << 16) + 1))
     return found
+
+
+def _check_health(check: Healthcheck) -> None:
+    for name, nanoseconds in (
+        ("Interval", check.interval), ("Timeout", check.timeout), ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ):  # fmt: skip
+        if nanoseconds and nanoseconds < 1_000_000:
+            raise Invalid(f"{name} in Healthcheck cannot be less than 1ms")
+    if check.retries < 0:
+        raise Invalid("Retries in Healthcheck cannot be negative")
 
 
 def _check_modes(host: HostConfig) -> None:

@@ -1,10 +1,9 @@
-"""Stop, kill, restart, pause, wait, rename, update, remove; restart policies and health checks."""
+"""Stop, kill, restart, pause, wait, rename, update, remove."""
 
 from __future__ import annotations
 
 import subprocess
 
-import pytest
 from tests.support.engine import DOCKER, Engine, wait_until
 
 TRAP = "trap 'echo {0}; exit 3' {0}; echo ready; while :; do sleep 0.01; done"
@@ -125,34 +124,3 @@ def test_twenty_leave_nothing(engine: Engine) -> None:
         assert engine.api("POST", f"/containers/{name}/start")[0] == 204
     engine.docker("rm", "-f", *names)
     assert list((engine.data_root / "containers").iterdir()) == []
-
-
-def test_restart_on_failure(engine: Engine) -> None:
-    engine.docker("run", "-d", "--name", "it", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo run; exit 1")
-    wait_until(
-        lambda: engine.inspect("it")["State"]["Status"] == "exited" and engine.inspect("it")["RestartCount"] == 2, "it gave up"
-    )
-    assert engine.out("logs", "it").split() == ["run"] * 3
-
-
-def test_restart_always_until_stopped(engine: Engine) -> None:
-    engine.docker("run", "-d", "--name", "it", "--restart", "always", "busybox", "true")
-    wait_until(lambda: engine.inspect("it")["RestartCount"] >= 2, "it has been restarted")
-    engine.docker("stop", "it")
-    assert engine.inspect("it")["State"]["Status"] == "exited"
-
-
-@pytest.mark.parametrize("options", [("--restart", "sometimes"), ("--restart", "always:3"), ("--rm", "--restart", "always")])
-def test_bad_restart_policy(engine: Engine, options: tuple[str, ...]) -> None:
-    assert engine.docker("create", *options, "busybox", check=False).returncode != 0
-
-
-def test_health(engine: Engine) -> None:
-    options = ("--health-cmd", "echo probed; test -e /well", "--health-interval", "50ms", "--health-retries", "2")
-    engine.docker("run", "-d", "--name", "it", *options, "busybox", "sleep", "1000")
-    wait_until(lambda: engine.inspect("it")["State"]["Health"]["Status"] == "unhealthy", "it is unhealthy")
-    assert engine.out("ps", "-q", "--no-trunc", "--filter", "health=unhealthy") == engine.inspect("it")["Id"]
-    engine.docker("exec", "it", "touch", "/well")
-    wait_until(lambda: engine.inspect("it")["State"]["Health"]["Status"] == "healthy", "it is healthy")
-    assert engine.inspect("it")["State"]["Health"]["Log"][-1]["Output"] == "probed\n"
-    assert "(healthy)" in engine.out("ps", "--format", "{{.Status}}")

@@ -6,17 +6,20 @@ import array
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
+from tests.support.engine import wait_until
 from tests.support.runtime import Run, Runtime, runtime
 
-from boxship.containers.logs import files, parse
+from boxship.containers.logs import opened, parse
 from boxship.errors import Unavailable
 from boxship.runtime.client import SOCKET_NAME, KeeperClient
 from boxship.runtime.protocol import PACKET_LIMIT, Acknowledge, Attach, Discard, List, Log, Shutdown, Signal
@@ -33,8 +36,8 @@ def own(tmp_path: Path) -> Iterator[Runtime]:
 def entries(path: Path | str) -> list[tuple[str, str]]:
     """(stream, text) of every entry, across rotated files."""
     found = []
-    for file in files(str(path)):
-        for raw in Path(file).read_bytes().splitlines():
+    with ExitStack() as stack:
+        for raw in b"".join(file.read() for file in opened(str(path), stack)).splitlines():
             line = parse(raw)
             assert line is not None, raw
             found.append((line.stream, line.text))
@@ -230,10 +233,9 @@ def test_a_log_taken_away_is_no_harm(keeper: Runtime, tmp_path: Path) -> None:
     place.mkdir()
     script = "for i in $(seq 1 300); do yes 0123456789 | head -c 2000; sleep 0.001; done; exit 8"
     identity, _ = keeper.start(Run(["sh", "-c", script], log=Log(str(place / "log"), max_size=4000, max_files=3)))
-    time.sleep(0.05)
-    for path in place.iterdir():
-        path.unlink()
-    place.rmdir()
+    wait_until((place / "log.1").exists, "the log has been rotated")
+    place.rename(tmp_path / "away")
+    shutil.rmtree(tmp_path / "away")
     assert keeper.exit_of(identity).code == 8
     assert keeper.run("true")[0] == 0
 

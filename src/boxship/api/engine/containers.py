@@ -122,8 +122,10 @@ def _matches(services: Services, container: Container, filters: Filters) -> bool
     exposed = set(container.config.exposed_ports or {})
 
     def ancestor(value: str) -> bool:
-        image = services.images.find(value)
-        return image is not None and image.id == container.image
+        wanted, image = services.images.find(value), containers.image_of(container)
+        while wanted is not None and image is not None and image.id != wanted.id:
+            image = services.images.find(image.parent) if image.parent else None
+        return wanted is not None and image is not None
 
     def port(value: str, ports: set[str]) -> bool:
         number, _, protocol = value.partition("/")

@@ -1,0 +1,121 @@
+"""Restart policies: `--restart`, `update --restart`."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from tests.support.engine import DOCKER, Engine, wait_until
+
+SLOW = ("sh", "-c", "while [ ! -e /go ]; do sleep 0.01; done; rm /go; exit 4")
+"""Ends when it is told to, with `go`."""
+
+
+def go(engine: Engine) -> None:
+    engine.docker("exec", "it", "touch", "/go")
+
+
+def restarts(engine: Engine) -> int:
+    count = engine.inspect("it")["RestartCount"]
+    assert isinstance(count, int)
+    return count
+
+
+def status(engine: Engine) -> str:
+    return str(engine.inspect("it")["State"]["Status"])
+
+
+def test_restart_on_failure(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "it", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo run; exit 1")
+    wait_until(
+        lambda: engine.inspect("it")["State"]["Status"] == "exited" and engine.inspect("it")["RestartCount"] == 2, "it gave up"
+    )
+    assert engine.out("logs", "it").split() == ["run"] * 3
+
+
+def test_restart_always_until_stopped(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "it", "--restart", "always", "busybox", "true")
+    wait_until(lambda: engine.inspect("it")["RestartCount"] >= 2, "it has been restarted")
+    engine.docker("stop", "it")
+    assert engine.inspect("it")["State"]["Status"] == "exited"
+
+
+@pytest.mark.parametrize("options", [("--restart", "sometimes"), ("--restart", "always:3"), ("--rm", "--restart", "always")])
+def test_bad_restart_policy(engine: Engine, options: tuple[str, ...]) -> None:
+    assert engine.docker("create", *options, "busybox", check=False).returncode != 0
+
+
+def test_always_after_success_too(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "it", "--restart", "always", "busybox", *SLOW)
+    first = engine.inspect("it")["State"]["Pid"]
+    go(engine)
+    wait_until(lambda: restarts(engine) == 1 and status(engine) == "running", "it has been started again")
+    assert engine.inspect("it")["State"]["Pid"] != first
+
+
+def test_on_failure_lets_success_be(engine: Engine) -> None:
+    engine.docker("run", "--name", "it", "--restart", "on-failure", "busybox", "true")
+    assert (status(engine), restarts(engine)) == ("exited", 0)
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_not_after_an_end_that_was_asked_for(engine: Engine, verb: str) -> None:
+    engine.docker("run", "-d", "--name", "it", "--init", "--restart", "always", "busybox", "sleep", "1000")
+    engine.docker(verb, "it")
+    assert (status(engine), restarts(engine)) == ("exited", 0)
+    # what is started by hand has its policy again, and counts from the start
+    engine.docker("start", "it")
+    engine.docker("exec", "it", "kill", "-KILL", "1", check=False)
+    engine.docker("exec", "it", "kill", "1", check=False)
+    wait_until(lambda: restarts(engine) == 1, "it has been started again")
+
+
+def crash_looping(engine: Engine) -> None:
+    """`it`, between two starts that are far apart."""
+    engine.docker("run", "-d", "--name", "it", "--restart", "always", "busybox", "false")
+    wait_until(lambda: restarts(engine) >= 3 and status(engine) == "restarting", "it waits for its restart")
+
+
+def test_while_it_waits(engine: Engine) -> None:
+    crash_looping(engine)
+    state = engine.inspect("it")["State"]
+    assert (state["Running"], state["Restarting"], state["Pid"], state["ExitCode"]) == (True, True, 0, 1)
+    assert engine.out("ps", "--format", "{{.Status}}").startswith("Restarting (1)")
+    for verb in (("exec", "it", "true"), ("pause", "it")):
+        assert "is restarting, wait until the container is running" in engine.docker(*verb, check=False).stderr
+    assert "container is restarting: stop the container before" in engine.docker("rm", "it", check=False).stderr
+    # whoever waits hears of the end that the stop brings
+    with subprocess.Popen([DOCKER, "wait", "it"], env=engine.environment(), stdout=subprocess.PIPE, text=True) as waiting:
+        engine.docker("stop", "it")
+        assert waiting.communicate(timeout=30)[0] == "1\n"
+    assert status(engine) == "exited"
+
+
+@pytest.mark.parametrize("verb", [("kill", "it"), ("rm", "-f", "it")])
+def test_other_ends_while_it_waits(engine: Engine, verb: tuple[str, ...]) -> None:
+    crash_looping(engine)
+    engine.docker(*verb)
+    assert engine.out("ps", "-q") == ""
+
+
+def test_update(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "it", "busybox", *SLOW)
+    engine.docker("update", "--restart", "on-failure:1", "it")
+    go(engine)
+    wait_until(lambda: restarts(engine) == 1 and status(engine) == "running", "it has been started again")
+    engine.docker("update", "--restart", "no", "it")
+    go(engine)
+    wait_until(lambda: status(engine) == "exited", "it has ended")
+    assert (restarts(engine), engine.inspect("it")["State"]["ExitCode"]) == (1, 4)
+
+
+def test_update_of_what_removes_itself(engine: Engine) -> None:
+    engine.docker("run", "-d", "--rm", "--name", "it", "busybox", "sleep", "1000")
+    done = engine.docker("update", "--restart", "always", "it", check=False)
+    assert "Restart policy cannot be updated because AutoRemove is enabled" in done.stderr
+
+
+def test_a_command_that_cannot_be_executed_is_not_tried_again(engine: Engine) -> None:
+    done = engine.docker("run", "-d", "--name", "it", "--restart", "always", "busybox", "no-such-command", check=False)
+    assert done.returncode == 127
+    assert (status(engine), restarts(engine)) == ("created", 0)
