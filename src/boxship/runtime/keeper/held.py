@@ -123,9 +123,10 @@ class Held:
 class Container:
     """A running container: its first process, its execs, its control group."""
 
-    def __init__(self, held: Held, request: dict[str, Any]) -> None:
+    def __init__(self, held: Held, request: dict[str, Any], joins: list[str]) -> None:
         self.held = held
         self.cgroup: str = request["cgroup"]
+        self.joins = joins
         self.execs: dict[str, Held] = {}
         self.frozen = False
         namespaces = {entry["type"]: entry.get("path") for entry in request["spec"]["linux"]["namespaces"]}

@@ -154,7 +154,7 @@ class Keeper:
             if log.path:
                 stdio.log = LogWriter(log)
             held = Held(self._loop, container_id, "", stdio, self._container_ended)
-            container = Container(held, message)
+            container = Container(held, message, joins)
             flags, pid_path = _clone_flags(spec)
 
             def child(wiring: Wiring) -> None:
@@ -181,8 +181,7 @@ class Keeper:
             join_container(process, pidfd, wiring)
 
         try:
-            joins = self._cgroups.create(container.cgroup)
-            self._clone(held, 0, pidfd, child, process, joins, seccomp, reply, stdin=message["open_stdin"])
+            self._clone(held, 0, pidfd, child, process, container.joins, seccomp, reply, stdin=message["open_stdin"])
         except BaseException:
             stdio.drain()
             raise
