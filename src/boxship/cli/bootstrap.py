@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 
 import click
 
+from boxship.cli.apt import Mirror, mirror_of
 from boxship.cli.session import Failed, Session, messages, pass_session
 from boxship.cli.verb import command
 
@@ -31,7 +32,7 @@ _ACCOUNTS = (("root", 0, "/root", "/bin/sh"), ("daemon", 1, "/usr/sbin", "/bin/f
 
 
 @command("bootstrap")
-@click.option("--mirror", default="", help="For debian: where debootstrap fetches packages from.")
+@click.option("--mirror", default="", help="For debian: where packages are fetched from (default: apt's source of the suite).")
 @click.option("-t", "--tag", default="", help="Another name for the image.")
 @click.argument("base", metavar="busybox|debian:SUITE")
 @pass_session
@@ -112,7 +113,9 @@ def _debian(directory: Path, layer: Path, suite: str, mirror: str) -> None:
     if os.geteuid() != 0:
         raise Failed("debootstrap needs root")
     root = directory / "root"
-    arguments = [tool, "--variant=minbase", suite, str(root), *([mirror] if mirror else [])]
+    source = Mirror(mirror, "") if mirror else mirror_of(suite)
+    keyring = [f"--keyring={source.keyring}"] if source and source.keyring else []
+    arguments = [tool, "--variant=minbase", *keyring, suite, str(root), *([source.url] if source else [])]
     done = subprocess.run(arguments, stdout=sys.stderr, stderr=sys.stderr, check=False)
     if done.returncode:
         raise Failed(f"debootstrap failed with exit code {done.returncode}")

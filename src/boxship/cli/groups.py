@@ -62,6 +62,7 @@ volume = _group("volume", "Volumes.", {
 
 system = _group("system", "The engine.", {
     "df": Entry("df:df", "Show what the engine keeps on disk"),
+    "dial-stdio": Entry("system:dial_stdio", ""),
     "events": COMMANDS["events"],
     "info": COMMANDS["info"],
     "prune": Entry("system:prune", "Remove unused data"),

@@ -19,7 +19,7 @@ from boxship.cli.values import filters
 from boxship.cli.verb import command
 from boxship.errors import BoxshipError
 
-_COLUMNS = {
+COLUMNS = {
     "ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
     "CreatedAt": "CREATED AT", "Size": "SIZE", "Containers": "CONTAINERS", "VirtualSize": "VIRTUAL SIZE",
     "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE",
@@ -51,7 +51,7 @@ def images(
             click.echo(identity)
         return
     default = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
-    f.print_rows(rows, _COLUMNS, form, default)
+    f.print_rows(rows, COLUMNS, form, default)
 
 
 def rows_of(entry: dict[str, Any], *, full: bool, digests: bool) -> Iterator[dict[str, Any]]:
@@ -64,7 +64,7 @@ def rows_of(entry: dict[str, Any], *, full: bool, digests: bool) -> Iterator[dic
         "Size": f.size(entry["Size"]),
         "VirtualSize": f.size(entry["Size"]),
         "SharedSize": f.size(shared) if shared >= 0 else "N/A",
-        "UniqueSize": f.size(entry["Size"] - shared) if shared >= 0 else "N/A",
+        "UniqueSize": f.size(entry["Size"] - shared, 4) if shared >= 0 else "N/A",
         "Containers": str(entry["Containers"]) if entry.get("Containers", -1) >= 0 else "N/A",
     }
     by_name = dict(digest.split("@", 1) for digest in entry.get("RepoDigests") or [])

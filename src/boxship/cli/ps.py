@@ -11,7 +11,7 @@ from boxship.cli.session import Session, pass_session
 from boxship.cli.values import filters
 from boxship.cli.verb import command
 
-_COLUMNS = {
+COLUMNS = {
     "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT", "RunningFor": "CREATED",
     "Ports": "PORTS", "State": "STATE", "Status": "STATUS", "Size": "SIZE", "Names": "NAMES", "Labels": "LABELS",
     "Mounts": "MOUNTS", "Networks": "NETWORKS", "LocalVolumes": "LOCAL VOLUMES", "Platform": "PLATFORM",
@@ -45,7 +45,7 @@ def ps(
             click.echo(row["ID"])
         return
     default = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names", *(["Size"] if sizes else [])]
-    f.print_rows(rows, _COLUMNS, form, default)
+    f.print_rows(rows, COLUMNS, form, default)
 
 
 def row_of(entry: dict[str, Any], *, full: bool) -> dict[str, Any]:

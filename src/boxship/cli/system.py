@@ -8,6 +8,7 @@ import time
 import click
 
 from boxship.cli import formatting as f
+from boxship.cli import stdio
 from boxship.cli.containers import confirm
 from boxship.cli.session import Session, pass_session
 from boxship.cli.values import filters, moment
@@ -58,6 +59,13 @@ def prune(session: Session, chosen: tuple[str, ...], *, everything: bool, volume
                     click.echo(each if isinstance(each, str) else next(iter(each.values())))
     freed += int(session.post("/build/prune").get("SpaceReclaimed") or 0)
     click.echo(f"Total reclaimed space: {f.size(freed)}")
+
+
+@command("dial-stdio")
+@pass_session
+def dial_stdio(session: Session) -> None:
+    """Carry the engine's socket over stdin and stdout: what the docker command runs at the other end of ssh."""
+    stdio.relay(session.client.connect(), b"", stdin=True, framed=False)
 
 
 @command("prune")

@@ -107,7 +107,7 @@ class Client:
         if link is not None and link.reusable and (body is None or isinstance(body, bytes)):
             found = link.exchange(method, path, fields, body)  # None where it was closed while it was idle
         if link is None or found is None:
-            link = _Link(self._connect())
+            link = _Link(self.connect())
             found = link.exchange(method, path, fields, body)
         if found is None:
             raise Unavailable("the daemon closed the connection without an answer")
@@ -132,7 +132,8 @@ class Client:
             self._idle.socket.close()
             self._idle = None
 
-    def _connect(self) -> socket.socket:
+    def connect(self) -> socket.socket:
+        """A bare connection to the host; raises `Unavailable`."""
         try:
             if self._unix is not None:
                 connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
