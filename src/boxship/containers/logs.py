@@ -85,6 +85,18 @@ def backwards(file: BinaryIO, end: int) -> Iterator[bytes]:
         yield rest
 
 
+def _whole(file: BinaryIO) -> int:
+    """Where the last whole entry of a file ends: the next one may be half written."""
+    end = os.fstat(file.fileno()).st_size
+    while end:
+        step = min(_CHUNK, end)
+        found = os.pread(file.fileno(), step, end - step).rfind(b"\n")
+        if found >= 0:
+            return end - step + found + 1
+        end -= step
+    return 0
+
+
 def _wanted(line: LogLine, query: LogQuery) -> bool:
     if (line.stream == "stdout" and not query.stdout) or (line.stream == "stderr" and not query.stderr):
         return False
@@ -110,7 +122,7 @@ def _tail(parts: list[tuple[BinaryIO, int]], query: LogQuery) -> list[LogLine]:
 async def read(path: str, query: LogQuery, ended: Callable[[], bool]) -> AsyncIterator[LogLine]:
     """The entries that a query wants; with `follow`, what is added until `ended()`."""
     with ExitStack() as stack:
-        parts = [(file, os.fstat(file.fileno()).st_size) for file in opened(path, stack)]
+        parts = [(file, _whole(file)) for file in opened(path, stack)]
         if not parts:
             return
         if query.tail is None:
@@ -129,28 +141,55 @@ async def read(path: str, query: LogQuery, ended: Callable[[], bool]) -> AsyncIt
             for line in await asyncio.to_thread(_tail, parts, query):
                 yield line
         if query.follow:
-            file, position = parts[-1]
-            file.seek(position)
-            async for line in _follow(path, file, query, ended, stack):
+            async for line in _follow(_Follower(path, *parts[-1], stack), query, ended):
                 yield line
 
 
-async def _follow(
-    path: str, file: BinaryIO, query: LogQuery, ended: Callable[[], bool], stack: ExitStack
-) -> AsyncIterator[LogLine]:
+class _Follower:
+    """Reads what is added to a log, through rotations: a file is left once it has been read to its end and has a successor."""
+
+    def __init__(self, path: str, file: BinaryIO, position: int, stack: ExitStack) -> None:
+        self._path = path
+        self._file = file
+        self._position = position
+        self._next: BinaryIO | None = None
+        self._stack = stack
+
+    def read(self) -> bytes:
+        """What has been added; nothing where nothing was."""
+        while True:
+            if os.fstat(self._file.fileno()).st_size < self._position:
+                self._position = 0  # a log of one file begins again from its start
+            data = os.pread(self._file.fileno(), _READ, self._position)
+            self._position += len(data)
+            if data:
+                return data
+            if self._next is not None:
+                # nothing more has come to the old one since its successor was seen
+                self._file.close()
+                self._file, self._next, self._position = self._next, None, 0
+                continue
+            self._next = self._successor()
+            if self._next is None:
+                return b""
+            self._stack.enter_context(self._next)
+
+    def _successor(self) -> BinaryIO | None:
+        """The file that came after the one that is read; None while that is the newest."""
+        own = os.fstat(self._file.fileno()).st_ino
+        with ExitStack() as others:
+            found = opened(self._path, others)
+            inodes = [os.fstat(file.fileno()).st_ino for file in found]
+            # where it has gone, with so many rotations, the oldest there is comes next
+            place = inodes.index(own) + 1 if own in inodes else 0
+            return os.fdopen(os.dup(found[place].fileno()), "rb") if place < len(found) else None
+
+
+async def _follow(follower: _Follower, query: LogQuery, ended: Callable[[], bool]) -> AsyncIterator[LogLine]:
     rest = b""
     while True:
         last = ended()
-        data = file.read(_READ)
-        if not data:
-            status = os.fstat(file.fileno())
-            if status.st_size < file.tell():  # a log of one file begins again from its start
-                file.seek(0)
-                data = file.read(_READ)
-            elif (fresh := _replacement(path, status.st_ino)) is not None:
-                data = file.read()  # what came before the files changed
-                file.close()
-                file = stack.enter_context(fresh)
+        data = follower.read()
         *lines, rest = (rest + data).split(b"\n")
         for raw in lines:
             line = parse(raw)
@@ -164,14 +203,6 @@ async def _follow(
             if last:
                 return
             await asyncio.sleep(_POLL_SECONDS)
-
-
-def _replacement(path: str, inode: int) -> BinaryIO | None:
-    """The log's newest file, where it is another one than that of `inode`."""
-    try:
-        return None if os.stat(path).st_ino == inode else open(path, "rb")
-    except FileNotFoundError:
-        return None
 
 
 def _now() -> int:
