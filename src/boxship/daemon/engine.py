@@ -150,7 +150,7 @@ class Engine:
         facts = self._facts
         facts.labels, facts.mirrors = list(settings.labels), list(settings.registry_mirrors)
         facts.insecure = list(settings.insecure_registries)
-        facts.debug, facts.live_restore = settings.debug, settings.live_restore
+        facts.log_driver, facts.debug, facts.live_restore = settings.log_driver, settings.debug, settings.live_restore
 
     async def stop(self, *, keep_containers: bool) -> None:
         """End everything; containers too unless they are to be kept."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import grp
 import json
 import logging
 import os
 import socket
 import ssl
+import termios
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
@@ -29,6 +31,7 @@ IDLE_SECONDS = 600.0
 """How long a connection is kept on which nothing comes."""
 
 _LINGER_SECONDS = 1.0
+_TAKEN_SECONDS = 1.0
 _HEAD_LIMIT = 64 << 10
 _READ = 1 << 18
 _HIGH_WATER = 1 << 20
@@ -118,6 +121,19 @@ def _clear(path: Path) -> None:
     if code in (0, errno.EAGAIN):
         raise OSError(errno.EADDRINUSE, "another process listens there")
     path.unlink(missing_ok=True)
+
+
+async def _taken(connection: socket.socket) -> None:
+    """Wait until the client has read what was sent, where that can be seen: on a unix socket.
+
+    docker-py reads the head through a buffer, and what follows past it: what comes along with the head is lost to it.
+    """
+    if connection.family != socket.AF_UNIX:
+        return
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _TAKEN_SECONDS
+    while loop.time() < deadline and any(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))):
+        await asyncio.sleep(0.0002)
 
 
 def _reason(status: int) -> bytes:
@@ -258,6 +274,7 @@ class _Connection:
         self._hijacked = _Raw(self._reader, self._writer, early)
         self._writer.write(head)
         await self._writer.drain()
+        await _taken(self._writer.get_extra_info("socket"))
         return self._hijacked
 
     def _write(self, data: bytes | None) -> None:

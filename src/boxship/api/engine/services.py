@@ -26,6 +26,7 @@ class EngineFacts:
     labels: list[str] = field(default_factory=list)
     mirrors: list[str] = field(default_factory=list)
     insecure: list[str] = field(default_factory=list)
+    log_driver: str = "json-file"
     debug: bool = False
     live_restore: bool = False
 

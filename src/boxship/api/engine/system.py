@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
 import platform
@@ -13,7 +14,7 @@ from typing import Any
 
 from boxship.api.engine import render, versions
 from boxship.api.engine.filters import Filters, rfc3339, timestamp
-from boxship.api.engine.services import Services
+from boxship.api.engine.services import EngineFacts, Services
 from boxship.containers.log_options import LOG_DRIVERS
 from boxship.errors import Invalid
 from boxship.events.bus import Event
@@ -82,7 +83,7 @@ async def info(services: Services, request: Request, version: Version) -> Respon
         "NFd": len(os.listdir("/proc/self/fd")),
         "NGoroutines": len(asyncio.all_tasks()),
         "SystemTime": rfc3339(time.time_ns()),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": facts.log_driver,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": str(cgroups.version),
         "NEventsListener": 0,
@@ -92,17 +93,7 @@ async def info(services: Services, request: Request, version: Version) -> Respon
         "OSType": "linux",
         "Architecture": os.uname().machine,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "InsecureRegistryCIDRs": [*(each for each in facts.insecure if "/" in each), "127.0.0.0/8", "::1/128"],
-            "IndexConfigs": {
-                "docker.io": {"Name": "docker.io", "Mirrors": facts.mirrors, "Secure": True, "Official": True},
-                **{
-                    name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
-                    for name in facts.insecure if "/" not in name
-                },
-            },
-            "Mirrors": facts.mirrors,
-        },
+        "RegistryConfig": _registries(facts),
         "NCPU": os.cpu_count(),
         "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "GenericResources": None,
@@ -132,6 +123,18 @@ async def info(services: Services, request: Request, version: Version) -> Respon
     return json_response(versions.info(document, version))
 
 
+def _registries(facts: EngineFacts) -> dict[str, Any]:
+    """`RegistryServiceConfig`: the registries spoken to without verified TLS are ranges of addresses, or hosts."""
+    ranges, hosts = ["::1/128", "127.0.0.0/8"], {}
+    for entry in facts.insecure:
+        try:
+            ranges.append(str(ipaddress.ip_network(entry)))
+        except ValueError:
+            hosts[entry] = {"Name": entry, "Mirrors": [], "Secure": False, "Official": False}
+    hub = {"Name": "docker.io", "Mirrors": facts.mirrors, "Secure": True, "Official": True}
+    return {"InsecureRegistryCIDRs": ranges, "IndexConfigs": {"docker.io": hub, **hosts}, "Mirrors": facts.mirrors}
+
+
 def _operating_system() -> str:
     for line in Path("/etc/os-release").read_text().splitlines() if Path("/etc/os-release").exists() else []:
         if line.startswith("PRETTY_NAME="):
@@ -146,11 +149,13 @@ _FILTERS = (*_KINDS, "event", "label", "scope", "type", "id")
 async def events(services: Services, request: Request, version: Version) -> Response:
     filters = Filters(request.query, _FILTERS)
     since, until = timestamp(request.query.get("since")), timestamp(request.query.get("until"))
+    if since and until and since > until:
+        raise Invalid(f"`since` time ({request.query.get('since')}) cannot be after `until` time ({request.query.get('until')})")
     kind, start = _event_stream(request.headers.get("Accept"), version)
 
     async def body() -> AsyncIterator[bytes]:
         with services.events.subscribe() as subscription:
-            if since:
+            if request.query.get("since"):
                 for event in services.events.history():
                     if event.time_ns >= since and (not until or event.time_ns <= until) and _wanted(event, filters):
                         yield _line(event, version, start)
