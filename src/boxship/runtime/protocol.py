@@ -11,7 +11,7 @@ import array
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 Message = dict[str, Any]
@@ -173,7 +173,10 @@ class Exited:
 
 
 def encode(request: Request, number: int) -> Message:
-    message = asdict(request)
+    # not `asdict`: it copies a specification through and through
+    message = {each.name: getattr(request, each.name) for each in fields(request)}
+    if isinstance(request, Start):
+        message["log"] = asdict(request.log)
     message["number"] = number
     return message
 
