@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from boxship.containers.model import Container
 from boxship.errors import Invalid
+from boxship.network.addresses import parse_address
 from boxship.network.model import PortRequest
 
 
@@ -14,16 +15,27 @@ def port_requests(container: Container) -> list[PortRequest]:
     for text, wanted in bindings.items():
         port, protocol = parse_port(text)
         for binding in wanted or []:
-            first, _, last = binding.host_port.partition("-")
-            if (first and not first.isdigit()) or (last and not last.isdigit()) or int(first or 0) > 65535:
-                raise Invalid(f"invalid port specification: {binding.host_port!r}")
-            found.append(PortRequest(port, protocol, binding.host_ip, int(first or 0), int(last or first or 0)))
+            first, last = _host_ports(binding.host_port)
+            if binding.host_ip:
+                parse_address(binding.host_ip)
+            found.append(PortRequest(port, protocol, binding.host_ip, first, last))
     if container.host.publish_all_ports:
         for text in container.config.exposed_ports or {}:
             if text not in bindings:
                 port, protocol = parse_port(text)
                 found.append(PortRequest(port, protocol))
     return found
+
+
+def _host_ports(text: str) -> tuple[int, int]:
+    """Read a port of the host, or a range of them; 0 for whichever is free."""
+    first, dash, last = text.partition("-")
+    if not text:
+        return 0, 0
+    found = [int(number) if number.isdigit() else -1 for number in (first, last if dash else first)]
+    if not 0 <= found[0] <= found[1] <= 65535:
+        raise Invalid(f"invalid port specification: {text!r}")
+    return found[0], found[1]
 
 
 def parse_port(text: str) -> tuple[int, str]:

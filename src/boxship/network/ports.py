@@ -13,6 +13,7 @@ import socket
 from typing import cast
 
 from boxship.errors import Conflict, Unavailable, Unsupported
+from boxship.network import flows
 from boxship.network.firewall import Firewall
 from boxship.network.model import PortRequest, PublishedPort
 
@@ -97,6 +98,8 @@ class Ports:
         if address:
             with contextlib.suppress(OSError):
                 self._firewall.withdraw(port.protocol, port.host_ip, port.host_port, address)
+                if port.protocol == "udp":
+                    flows.forget(address)
 
     def close(self) -> None:
         for relay in self._held.values():
