@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import AsyncIterator
 from typing import Any
+
+import msgspec
 
 from boxship.api.engine import progress
 from boxship.api.engine.images import platform_of
@@ -17,19 +18,12 @@ from boxship.http.message import Query, Request, Response, json_response
 Version = tuple[int, int]
 
 
-def _document(query: Query, name: str, kind: type) -> Any:
-    text = query.get(name)
-    if not text:
-        return kind()
+def _document(query: Query, name: str, kind: Any) -> Any:
+    """A parameter that is a JSON document; raises `Invalid` for one of another type."""
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        return msgspec.json.decode(query.get(name) or "null", type=kind | None)
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(f"invalid {name}: {error}") from error
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        raise Invalid(f"invalid {name}: expected a JSON {'object' if kind is dict else 'list'}")
-    return value
 
 
 def options_of(request: Request) -> BuildOptions:
@@ -42,12 +36,18 @@ def options_of(request: Request) -> BuildOptions:
         raise Unsupported("building with BuildKit (version=2) is not supported", hint="build with DOCKER_BUILDKIT=0")
     if query.get("outputs"):
         raise Unsupported("build outputs are not supported")
+    if query.get("securityopt") not in ("", "null", "[]"):
+        raise Unsupported("--security-opt is not supported for builds")
+    if query.get("isolation").lower() not in ("", "default"):
+        raise Invalid(f'Unsupported isolation: "{query.get("isolation")}"')
     registries: dict[str, Any] = {}
     if request.headers.get("X-Registry-Config"):
         text = request.headers.get("X-Registry-Config")
         try:
-            registries = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) or b"{}")
-        except ValueError as error:
+            encoded = text.replace("+", "-").replace("/", "_")
+            document = base64.b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True) or b"{}"
+            registries = msgspec.json.decode(document, type=dict[str, dict[str, Any]])
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
             raise Invalid(f"invalid X-Registry-Config header: {error}") from error
     return BuildOptions(
         tags=tuple(query.all("t")),
@@ -55,8 +55,8 @@ def options_of(request: Request) -> BuildOptions:
         quiet=query.flag("q"),
         no_cache=query.flag("nocache"),
         pull=query.flag("pull"),
-        build_arguments=_document(query, "buildargs", dict),
-        labels=_document(query, "labels", dict),
+        build_arguments=_document(query, "buildargs", dict[str, str | None]) or {},
+        labels=_document(query, "labels", dict[str, str]) or {},
         target=query.get("target"),
         network=query.get("networkmode") or "default",
         platform=platform_of(query),
@@ -69,9 +69,9 @@ def options_of(request: Request) -> BuildOptions:
         cpu_period=query.number("cpuperiod", 0) or 0,
         cpuset_cpus=query.get("cpusetcpus"),
         cpuset_mems=query.get("cpusetmems"),
-        ulimits=tuple(_document(query, "ulimits", list)),
+        ulimits=tuple(_document(query, "ulimits", list[dict[str, Any]]) or ()),
         cgroup_parent=query.get("cgroupparent"),
-        cache_from=tuple(_document(query, "cachefrom", list)),
+        cache_from=tuple(_document(query, "cachefrom", list[str]) or ()),
         remote=query.get("remote"),
         squash=query.flag("squash"),
         credentials=registries,
