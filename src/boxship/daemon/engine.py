@@ -120,6 +120,7 @@ class Engine:
         self.keeper.lost = lambda: self._replace_keeper_soon()
         await self.networks.start()
         await restore(self.containers)
+        self.images.collect_stale()
         await listen(self.server, self.settings)
         if self.settings.registry_listen:
             await listen_registry(self.registry, self.settings.registry_listen)

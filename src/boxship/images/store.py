@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from boxship.content.store import ContentStore
+from boxship.content.store import STALE_SECONDS, ContentStore
 from boxship.errors import Conflict, Invalid, NotFound
 from boxship.events.bus import Events
 from boxship.images.model import HistoryEntry, Image, ImageRecord, LayerBlob, Name, Removed
@@ -370,6 +370,10 @@ class Images:
         for digest in blobs:
             if digest not in kept and digest not in self._records and digest not in self._pinned:
                 self.content.delete(digest)
+
+    def collect_stale(self) -> None:
+        """Drop the layers that no image came to have, a week after their pull or build broke off; only where none goes on."""
+        self.collect(self.snapshotter.layers(older_than=STALE_SECONDS), [])
 
     def disk_usage(self) -> int:
         """Bytes of every layer that an image has, each counted once."""

@@ -66,6 +66,10 @@ class Snapshotter(Protocol):
 
     def remove_layer(self, diff_id: str) -> None: ...
 
+    def layers(self, *, older_than: float = 0.0) -> list[Digest]:
+        """Every layer here that was written at least so many seconds ago."""
+        ...
+
     def prepare(self, key: str, layers: Sequence[str]) -> None:
         """Make a writable snapshot over layers, lowest first; raises `NotFound`, `AlreadyExists`."""
         ...

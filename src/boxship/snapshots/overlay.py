@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -124,9 +125,10 @@ class OverlaySnapshotter(ABC):
         if directory.exists():
             self._discard(directory)
 
-    def layers(self) -> list[Digest]:
-        """Every layer here."""
-        return [Digest.from_hex(entry.name) for entry in self._layers.iterdir() if not entry.name.startswith("new-")]
+    def layers(self, *, older_than: float = 0.0) -> list[Digest]:
+        latest = time.time() - older_than
+        found = [entry for entry in self._layers.iterdir() if not entry.name.startswith("new-")]
+        return [Digest.from_hex(entry.name) for entry in found if entry.stat().st_mtime <= latest]
 
     # --- snapshots ---
 
