@@ -20,12 +20,11 @@ import click
 from boxship.cli.apt import Mirror, mirror_of
 from boxship.cli.session import Failed, Session, messages, pass_session
 from boxship.cli.verb import command
+from boxship.oci.platform import Platform
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CREATED = "1970-01-01T00:00:00Z"
 _CHUNK = 1 << 20
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386", "ppc64le": "ppc64le",
-                  "s390x": "s390x", "riscv64": "riscv64"}  # fmt: skip
 _ACCOUNTS = (("root", 0, "/root", "/bin/sh"), ("daemon", 1, "/usr/sbin", "/bin/false"), ("bin", 2, "/bin", "/bin/false"),
              ("sys", 3, "/dev", "/bin/false"), ("mail", 8, "/var/spool/mail", "/bin/false"),
              ("www-data", 33, "/var/www", "/bin/false"), ("nobody", 65534, "/home", "/bin/false"))  # fmt: skip
@@ -143,12 +142,14 @@ def _archive(layer: Path, reference: str, command: list[str], created_by: str) -
     """A docker-archive of one layer."""
     with layer.open("rb") as file:
         diff_id = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    machine = os.uname().machine
+    host = Platform.host()
     config: dict[str, Any] = {
-        "architecture": _ARCHITECTURES.get(machine, machine), "os": "linux", "created": _CREATED,
+        "architecture": host.architecture, "os": "linux", "created": _CREATED,
         "config": {"Env": [_PATH], "Cmd": command}, "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         "history": [{"created": _CREATED, "created_by": created_by}],
     }  # fmt: skip
+    if host.variant:
+        config["variant"] = host.variant
     raw = json.dumps(config).encode()
     name = hashlib.sha256(raw).hexdigest() + ".json"
     manifest = json.dumps([{"Config": name, "RepoTags": [reference], "Layers": ["layer.tar"]}]).encode()

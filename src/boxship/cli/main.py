@@ -102,6 +102,7 @@ def cli(
 ) -> None:  # fmt: skip
     """Build, push, pull and run containers."""
     ctx.obj = Session(Options(host, context, tls, tlsverify, tlscacert, tlscert, tlskey))
+    ctx.call_on_close(ctx.obj.close)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -56,6 +56,10 @@ class Session:
                 ensure_daemon(host.removeprefix("unix://"))
         return self._client
 
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
     def beside(self) -> Session:
         """A session of connections of its own, for what goes on at the same time."""
         other = Session(self.options)
@@ -90,7 +94,9 @@ class Session:
         )
 
     def _agree_on_version(self) -> None:
-        offered = self.client.request("GET", "/_ping").headers.get("api-version", "")
+        response = self.client.request("GET", "/_ping")
+        response.read()
+        offered = response.headers.get("api-version", "")
         if re.fullmatch(r"\d+\.\d+", offered) and _number(offered) < _number(self._version):
             self._version = offered
 

@@ -70,10 +70,11 @@ def dial_stdio(session: Session) -> None:
 
 @command("prune")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
-@click.option("-a", "--all", "everything", is_flag=True, help="All of it (there is no other way here).")
+@click.option(
+    "-a", "--all", "everything", is_flag=True, help="What is still of use, too (Boxship's own engine forgets all of it anyway)."
+)
 @pass_session
 def builder_prune(session: Session, *, everything: bool, force: bool) -> None:
     """Forget the build cache."""
-    del everything  # the cache is one piece: with and without, all of it goes
     confirm("This will remove the build cache.", force=force)
-    click.echo(f"Total reclaimed space: {f.size(int(session.post('/build/prune').get('SpaceReclaimed') or 0))}")
+    click.echo(f"Total reclaimed space: {f.size(int(session.post('/build/prune', all=everything).get('SpaceReclaimed') or 0))}")

@@ -104,8 +104,11 @@ class Client:
             path = f"{path}?{_query(query)}"
         link, self._idle = self._idle, None
         found = None
-        if link is not None and link.reusable and (body is None or isinstance(body, bytes)):
-            found = link.exchange(method, path, fields, body)  # None where it was closed while it was idle
+        if link is not None and link.reusable:
+            if body is None or isinstance(body, bytes):
+                found = link.exchange(method, path, fields, body)  # None where it was closed while it was idle
+            if found is None:
+                link.socket.close()
         if link is None or found is None:
             link = _Link(self.connect())
             found = link.exchange(method, path, fields, body)
@@ -251,6 +254,8 @@ class _Link:
             length, self._length = self._length, 0
             yield from self._exactly(length)
         self.reusable = not self._closes
+        if self._closes:
+            self.socket.close()
 
     def _chunks(self) -> Iterator[bytes]:
         self._length = 0
