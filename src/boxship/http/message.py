@@ -130,6 +130,9 @@ class Request:
             if default is not None:
                 return default
             raise Invalid("invalid JSON: got EOF while reading request body")
+        given = self.headers.get("Content-Type")
+        if given.partition(";")[0].strip().lower() != "application/json":
+            raise Invalid(f"unsupported Content-Type header ({given}): must be 'application/json'")
         try:
             return msgspec.json.decode(data, type=kind, strict=False)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from boxship.errors import BoxshipError, Invalid
+import httpx
+
+from boxship.errors import BoxshipError, Invalid, Unavailable
 from boxship.images.changes import apply_changes
 from boxship.images.model import Image
 from boxship.images.store import Images
@@ -18,6 +20,29 @@ from boxship.snapshots.compression import decompressed
 from boxship.snapshots.streaming import fed
 
 _CHUNK = 1 << 20
+_DOWNLOAD_SECONDS = 60
+
+
+async def download(url: str, progress: Callable[[dict[str, object]], None]) -> AsyncIterator[bytes]:
+    """What is at a URL, told as it comes; without a scheme it is HTTP. Raises `Invalid`, `Unavailable`."""
+    if "://" not in url:
+        url = f"http://{url}"
+    if not url.startswith(("http://", "https://")):
+        raise Invalid(f"cannot import from {url!r}", hint="expected a URL of http or https, or - for standard input")
+    try:
+        async with (
+            httpx.AsyncClient(follow_redirects=True, timeout=_DOWNLOAD_SECONDS) as client, client.stream("GET", url) as response
+        ):  # fmt: skip
+            if response.status_code >= 400:
+                raise Invalid(f"failed to download {url}: {response.status_code} {response.reason_phrase}")
+            progress({"status": f"Downloading from {url}"})
+            current, total = 0, int(response.headers.get("Content-Length") or 0)
+            async for part in response.aiter_raw(_CHUNK):
+                current += len(part)
+                progress({"status": "Importing", "progressDetail": {"current": current, "total": total}})
+                yield part
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unavailable(f"failed to download {url}: {error}") from error
 
 
 async def import_tar(

@@ -63,6 +63,19 @@ class AddressPool:
                 return candidate
         raise Conflict("no available IPv4 addresses on this network's address pools: " + str(self.subnet))
 
+    def counts(self) -> tuple[int, int]:
+        """How many addresses are in use or reserved, and how many of the range are free; each at most 2^64 - 1."""
+        first, last = self._range.network_address, self._range.broadcast_address
+        bounds = (
+            {self.subnet.network_address, self.subnet.broadcast_address}
+            if self.subnet.version == 4
+            else {self.subnet.network_address}
+        )
+        taken = self._taken | bounds
+        inside = sum(1 for address in taken if int(first) <= int(address) <= int(last))
+        most = (1 << 64) - 1
+        return min(len(taken), most), min(self._range.num_addresses - inside, most)
+
     def claim(self, address: str) -> None:
         """Note an address that is in use from before a restart."""
         self._taken.add(parse_address(address))

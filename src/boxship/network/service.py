@@ -322,6 +322,10 @@ class Networks:
             if endpoint.network_id == network.id
         ]
 
+    def pools_of(self, network: Network) -> list[AddressPool]:
+        """The addresses of each of its subnets."""
+        return self._pools.get(network.id, [])
+
     # --- containers ---
 
     def sandbox(self, container: str) -> SandboxRecord | None:

@@ -10,6 +10,7 @@ from boxship.images.store import Images
 from boxship.oci import media_types
 from boxship.oci.descriptor import Descriptor, Manifest, parse_manifest
 from boxship.oci.digest import Digest
+from boxship.oci.platform import Platform
 from boxship.oci.reference import Reference
 from boxship.registry.model import Credentials, Progress
 from boxship.registry.pull import all_or_none
@@ -33,9 +34,13 @@ _DOCKER_TYPES = {
 
 
 async def push(
-    registries: Registries, images: Images, reference: Reference, *, credentials: Credentials | None, progress: Progress
-) -> None:
-    """Send an image by tag, or every tag of a repository. Raises `NotFound`, `Denied`, `Unavailable`, `Conflict`."""
+    registries: Registries, images: Images, reference: Reference, *, credentials: Credentials | None, progress: Progress,
+    platform: Platform | None = None,
+) -> None:  # fmt: skip
+    """Send an image by tag, or every tag of a repository. Raises `NotFound`, `Denied`, `Unavailable`, `Conflict`.
+
+    `platform` is what the images must be of, or `NotFound`.
+    """
     if reference.digest is not None:
         raise Conflict("cannot push a digest reference")
     names = [tag for image in images.all() for tag in image.tags if tag.name == reference.name]
@@ -43,6 +48,11 @@ async def push(
         names = [name for name in names if name.tag == reference.tag]
     if not names:
         raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
+    for name in names:
+        if platform is not None and not images.get(str(name)).config.platform.satisfies(platform):
+            raise NotFound(
+                f"image with reference {name.familiar} was found but does not provide the specified platform ({platform})"
+            )
     progress({"status": f"The push refers to repository [{reference.name}]"})
     session = await registries.session(await registries.main_endpoint(reference.registry), credentials)
     for name in sorted(names, key=str):

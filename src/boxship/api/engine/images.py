@@ -15,7 +15,7 @@ from boxship.api.engine.filters import Filters, timestamp
 from boxship.api.engine.services import Services
 from boxship.errors import Invalid, NotFound, Unsupported
 from boxship.http.message import Query, Request, Response, json_response
-from boxship.images.importing import import_tar
+from boxship.images.importing import download, import_tar
 from boxship.images.load import load as load_images
 from boxship.images.model import Image, Removed
 from boxship.images.save import save as save_images
@@ -148,11 +148,12 @@ async def create(services: Services, request: Request, version: Version) -> Resp
         Reference.parse(query.get("repo") + (f":{query.get('tag')}" if query.get("tag") else "")) if query.get("repo") else None
     )
     changes = [line for value in query.all("changes") for line in value.splitlines() if line.strip()]
-    if source != "-":
-        raise Unsupported("importing from a URL is not supported", hint="fetch it and import from standard input")
 
     async def import_(emit: progress.Emit) -> None:
-        image = await import_tar(services.images, request.stream(), target, changes, query.get("message"), platform)
+        stream = request.stream() if source == "-" else download(source, emit)
+        image = await import_tar(
+            services.images, stream, target, changes, query.get("message") or f"Imported from {source}", platform
+        )
         await services.database.committed()
         emit({"status": image.id})
 
@@ -200,10 +201,10 @@ async def history(services: Services, request: Request, version: Version) -> Res
 async def push(services: Services, request: Request, version: Version) -> Response:
     tag = request.query.get("tag")
     reference = Reference.parse(request.parameters["name"] + (f":{tag}" if tag else ""))
-    credentials = credentials_of(request.headers.get("X-Registry-Auth"))
+    credentials, platform = credentials_of(request.headers.get("X-Registry-Auth")), platform_of(request.query)
 
     async def work(emit: progress.Emit) -> None:
-        await push_image(services.registries, services.images, reference, credentials=credentials, progress=emit)
+        await push_image(services.registries, services.images, reference, credentials=credentials, progress=emit, platform=platform)
         await services.database.committed()
         services.events.publish("image", "push", reference.familiar, name=reference.familiar_name)
 

@@ -382,6 +382,11 @@ def network(networks: Networks, found: Network, *, detailed: bool) -> Document:
                                "IPv6Address": e.ipv6}
             for record, e in networks.containers_of(found)
         }  # fmt: skip
+        subnets = {
+            str(pool.subnet): dict(zip(("IPsInUse", "DynamicIPsAvailable"), pool.counts(), strict=True))
+            for pool in networks.pools_of(found)
+        }
+        document["Status"] = {"IPAM": {"Subnets": subnets}}
     return document
 
 

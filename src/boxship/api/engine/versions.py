@@ -117,6 +117,8 @@ def network(document: Document, version: Version) -> Document:
     """`NetworkInspect` and an entry of `NetworkList`."""
     if version < (1, 48):
         document.pop("EnableIPv4", None)
+    if version < (1, 52):
+        document.pop("Status", None)
     return document
 
 
