@@ -42,7 +42,8 @@ class HealthChecks:
     def _started(self, container: Container) -> None:
         check = container.config.healthcheck
         if check is not None and check.test and check.test[0] != "NONE":
-            self._containers.set_health(container.id, Health())
+            if self._containers.health(container.id) is None:  # else it runs on, and the daemon is another one
+                self._containers.set_health(container.id, Health())
             self._containers.spawn(self._watch(container, check))
 
     async def _watch(self, container: Container, check: Healthcheck) -> None:

@@ -52,7 +52,6 @@ class _Live:
     removed: list[asyncio.Future[WaitResult]] = field(default_factory=list)
     restart: asyncio.TimerHandle | None = None
     last_delay: float = 0.0
-    health: Health | None = None
     removing: bool = False
 
 
@@ -80,6 +79,7 @@ class Containers:
             cgroup_parent=cgroup_parent, find=self.get, directory=self.directory, no_new_privileges=no_new_privileges,
         )  # fmt: skip
         self._containers = database.collection("containers", Container)
+        self._healths = database.collection("health", Health)
         self._names = {container.name: container.id for container in self._containers.all.values()}
         self._live: dict[str, _Live] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -113,10 +113,13 @@ class Containers:
         return found
 
     def health(self, identity: str) -> Health | None:
-        return self._of(identity).health
+        return self._healths.get(identity)
 
     def set_health(self, identity: str, health: Health | None) -> None:
-        self._of(identity).health = health
+        if health is None:
+            self._healths.delete(identity)
+        else:
+            self._healths.put(identity, health)
 
     def _of(self, identity: str) -> _Live:
         return self._live.setdefault(identity, _Live())
@@ -279,6 +282,7 @@ class Containers:
             oom_killed=False, finished_at=0,
         )  # fmt: skip
         self.publish("start", started)
+        self.set_health(container.id, None)
         for hook in self.started_hooks:
             hook(started)
 
@@ -308,7 +312,7 @@ class Containers:
         ran = max(0, exited.time - before.state.started_at)
         self.publish("die", container, exitCode=str(exited.code), execDuration=str(ran // 1_000_000_000))
         live = self._of(exited.id)
-        live.health = None
+        self.set_health(exited.id, None)
         self._tell_end(live, WaitResult(exited.code))
         decision = restart.after_exit(
             container.host.restart_policy, exited.code, stopped_by_user=container.stopped_by_user or live.removing,
@@ -575,6 +579,7 @@ class Containers:
         self.snapshotter.remove(container.id)
         shutil.rmtree(self.directory(container.id), ignore_errors=True)
         self._containers.delete(container.id)
+        self.set_health(container.id, None)
         if self._names.get(container.name) == container.id:
             del self._names[container.name]
         live = self._live.pop(container.id, None)

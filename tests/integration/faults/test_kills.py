@@ -28,6 +28,9 @@ def test_containers_go_on_when_the_daemon_is_killed(new_engine: NewEngine) -> No
     engine.docker("run", "-d", "--name", "ends", "busybox", "sh", "-c", "sleep 0.5; exit 9")
     engine.docker("run", "-d", "--name", "asleep", "busybox", "sleep", "100")
     engine.docker("pause", "asleep")
+    engine.docker("run", "-d", "--name", "sound", "--health-cmd", "test ! -e /ill", "--health-interval", "200ms",
+                  "--health-retries", "1", "busybox", "sleep", "100")  # fmt: skip
+    wait_until(lambda: health(engine) == "healthy", "it is healthy")
     port = engine.out("port", "web", "80")
     pid = engine.inspect("ends")["State"]["Pid"]
     for _ in range(5):
@@ -37,6 +40,7 @@ def test_containers_go_on_when_the_daemon_is_killed(new_engine: NewEngine) -> No
         engine.kill()
         busy.join()
         engine.start()
+        assert health(engine) == "healthy"
         engine.docker("rm", "-f", "working", check=False)
     check_nothing_left(engine)
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "it ends")
@@ -48,8 +52,14 @@ def test_containers_go_on_when_the_daemon_is_killed(new_engine: NewEngine) -> No
     import urllib.request
 
     assert b"root:" in urllib.request.urlopen(f"http://{port}/passwd", timeout=10).read()
+    engine.docker("exec", "sound", "touch", "/ill")
+    wait_until(lambda: health(engine) == "unhealthy", "it is looked after")
     seen = len(lines)
     wait_until(lambda: len(engine.out("logs", "count").split()) > seen, "it counts on")
+
+
+def health(engine: Engine) -> str:
+    return str(engine.inspect("sound")["State"]["Health"]["Status"])
 
 
 def _work(engine: Engine) -> None:
