@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
+
 from boxship.containers import environment, mounts, request, specification
 from boxship.containers.keeper import Keeper
 from boxship.containers.model import Container
@@ -54,6 +56,10 @@ class Launcher:
         caller's to give back: `release`.
         """
         descriptors: list[int] = []
+        mode = container.host.network_mode
+        if mode.startswith("container:"):
+            hostname = self._find(mode[10:]).config.hostname
+            container = msgspec.structs.replace(container, config=msgspec.structs.replace(container.config, hostname=hostname))
         try:
             namespace, endpoints, embedded = await self._network(container)
             if namespace is not None:

@@ -207,6 +207,8 @@ class Firewall:
                 family, "guard", *not_from_bridge, _compare(_interface("lo"), equal=False),
                 to, _in_set("subnets"), _verdict(_DROP),
             ),
+            # the kernel lets nothing leave for another address that comes from ::1; a relay has it
+            *([self._rule(family, "published-here", *family.is_loopback(to), _verdict(_ACCEPT))] if family.length == 16 else []),
             *(self._rule(family, chain, *rule) for chain in ("published", "published-here") for rule in reach),
             self._rule(family, "outgoing", *to_bridge, *family.is_loopback(family.source), _MASQUERADE),
             self._rule(family, "outgoing", *not_to_bridge, *known_source, _MASQUERADE),
