@@ -28,7 +28,12 @@ async def restore(containers: Containers) -> None:
     await containers.networks.restore({identity: entry["pid"] for identity, entry in running.items() if identity in known})
     ended = {entry["id"]: Exited(**entry) for entry in held["exits"] if not entry["exec_id"]}
     to_start: list[str] = []
+    snapshots = set(containers.snapshotter.keys())
     for container in list(containers.all()):
+        if container.id not in snapshots and container.id not in running:
+            # the daemon was killed within its removal
+            await containers.discard(container, volumes=container.host.auto_remove)
+            continue
         was_running = container.state.running or container.state.status == "restarting"
         entry = running.get(container.id)
         if was_running:
@@ -61,6 +66,7 @@ async def restore(containers: Containers) -> None:
                 to_start.append(container.id)
             elif container.host.auto_remove and was_running:
                 containers.spawn(containers.auto_remove(container.id))
+    known = {container.id for container in containers.all()}
     for entry in held["exits"]:
         if entry["exec_id"] or entry["id"] in running or entry["id"] not in known:
             containers.keeper.acknowledge(Exited(**entry))
@@ -68,7 +74,7 @@ async def restore(containers: Containers) -> None:
     for identity in running:
         if identity not in known:
             await containers.keeper.ask(Signal(identity, signal.SIGKILL))
-    for key in containers.snapshotter.keys():  # noqa: SIM118
+    for key in snapshots:
         if key not in known:
             containers.snapshotter.remove(key)
     for directory in containers.root.iterdir():

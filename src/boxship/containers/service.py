@@ -571,11 +571,12 @@ class Containers:
                 ended = self._wait_future(container.id)
                 await self._signal(container, signal.SIGKILL)
                 await ended
-            await self._discard(self.get(container.id), volumes=volumes)
+            await self.discard(self.get(container.id), volumes=volumes)
         finally:
             live.removing = False
 
-    async def _discard(self, container: Container, *, volumes: bool) -> None:
+    async def discard(self, container: Container, *, volumes: bool) -> None:
+        """Remove everything of a container that does not run."""
         self.snapshotter.remove(container.id)
         shutil.rmtree(self.directory(container.id), ignore_errors=True)
         self._containers.delete(container.id)

@@ -124,6 +124,19 @@ def test_a_container_whose_network_was_not_recorded_is_ended(new_engine: NewEngi
     assert engine.inspect("bare")["State"]["Running"]
 
 
+def test_a_removal_that_was_killed_is_finished(new_engine: NewEngine) -> None:
+    engine = new_engine()
+    identity = engine.out("run", "-d", "--name", "gone", "busybox", "true")
+    engine.out("wait", "gone")
+    engine.kill()
+    (snapshot,) = engine.data_root.glob(f"snapshots/*/writable/{identity}")
+    shutil.rmtree(snapshot)  # the first thing that a removal does
+    engine.start()
+    assert engine.api("GET", f"/containers/{identity}/json")[0] == 404
+    assert engine.out("run", "--rm", "--name", "gone", "busybox", "echo", "works") == "works"
+    check_nothing_left(engine)
+
+
 def test_a_host_that_went_down(new_engine: NewEngine) -> None:
     engine = new_engine()
     policies = ("no", "always", "unless-stopped", "on-failure")
