@@ -1,22 +1,25 @@
 """Files of a container: copied in and out, exported, compared, committed.
 
 A running container is entered through the root of its first process, so that its volumes and mounts are seen;
-every path is resolved by the kernel inside that root, through descriptors.
+for one that does not run they are mounted while they are needed. Every path is resolved by the kernel inside that
+root, through descriptors.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import stat
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 
 import msgspec
 
+from boxship.containers import mounts, roots
 from boxship.containers.config import ContainerConfig
 from boxship.containers.model import Container
 from boxship.containers.service import Containers
@@ -48,38 +51,54 @@ class Files:
     def __init__(self, containers: Containers) -> None:
         self._containers = containers
 
-    @contextmanager
-    def _root(self, container: Container) -> Iterator[int]:
+    @asynccontextmanager
+    async def _root(self, container: Container) -> AsyncIterator[int]:
         if container.state.running:
             descriptor = os.open(f"/proc/{container.state.pid}/root/.", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 yield descriptor
             finally:
                 os.close(descriptor)
-        else:
+            return
+        points = [point for point in container.mounts if point.kind != "tmpfs"]
+        if not points:
             with self._containers.snapshotter.mounted(container.id) as descriptor:
                 yield descriptor
+            return
+        volumes, holder = self._containers.volumes, f"{container.id}:{secrets.token_hex(4)}"
+        try:
+            entries = await mounts.specification(points, volumes, holder)
+            with roots.furnished(self._containers.snapshotter.root(container.id), entries) as descriptor:
+                yield descriptor
+        finally:
+            for point in points:
+                volumes.release(point.name, holder)
 
-    def stat(self, name: str, path: str) -> PathStat:
+    async def stat(self, name: str, path: str) -> PathStat:
         """Raises `NotFound` in Docker's words."""
         container = self._containers.get(name)
-        with self._root(container) as root:
-            return _stat(root, path, name)
+        async with self._root(container) as root:
+            return await asyncio.to_thread(_stat, root, path, name)
 
-    def read(self, name: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
+    async def read(self, name: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
         """A path as a tar stream; raises `NotFound`."""
         container = self._containers.get(name)
-        with self._root(container) as root:
-            status = _stat(root, path, name)
+        status = await self.stat(name, path)
         self._containers.publish("archive-path", container)
 
-        def produce(out: BinaryIO) -> None:
-            with self._root(container) as root:
-                base = os.path.basename(path.rstrip("/")) or "."
-                directory = path.endswith(("/", "/."))
-                write_tar(root, path, out, rename="." if base == "." else base, follow=directory)
+        async def stream() -> AsyncIterator[bytes]:
+            async with self._root(container) as root:
 
-        return status, piped(produce)
+                def produce(out: BinaryIO) -> None:
+                    base = os.path.basename(path.rstrip("/")) or "."
+                    directory = path.endswith(("/", "/."))
+                    write_tar(root, path, out, rename="." if base == "." else base, follow=directory)
+
+                async with aclosing(piped(produce)) as data:
+                    async for part in data:
+                        yield part
+
+        return status, stream()
 
     async def write(self, name: str, path: str, stream: AsyncIterator[bytes], *, keep_kinds: bool, to_user: bool) -> None:
         """Unpack a tar into a directory; raises `NotFound`, `Conflict`, `Invalid`, `Denied` for a read-only root.
@@ -87,13 +106,14 @@ class Files:
         With `to_user` everything is given to the container's user, where it has one; else to whom the tar says.
         """
         container = self._containers.get(name)
-        if container.host.readonly_rootfs and not any(
-            path == p.destination or path.startswith(p.destination + "/") for p in container.mounts if p.read_write
-        ):
+        holding = [p for p in container.mounts if f"{os.path.normpath(path)}/".startswith(f"{p.destination}/")]
+        if holding and not max(holding, key=lambda point: len(point.destination)).read_write:
+            raise Denied("mounted volume is marked read-only")
+        if container.host.readonly_rootfs and not holding:
             raise Denied("container rootfs is marked read-only")
+        async with self._root(container) as root:
 
-        def consume(source: BinaryIO) -> None:
-            with self._root(container) as root:
+            def consume(source: BinaryIO) -> None:
                 try:
                     found = open_in_root(root, path, os.O_PATH)
                 except OSError:
@@ -105,7 +125,7 @@ class Files:
                 owner = _owner(root, container.config.user) if to_user else None
                 apply_tar(root, path, source, owner=owner, keep_kinds=keep_kinds)
 
-        await fed(stream, consume)
+            await fed(stream, consume)
         self._containers.publish("extract-to-dir", container)
 
     def export(self, name: str) -> AsyncIterator[bytes]:

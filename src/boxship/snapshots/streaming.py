@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import BinaryIO, TypeVar
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ def _pipe() -> tuple[int, int]:
     return reader, writer
 
 
-async def piped(produce: Callable[[BinaryIO], None]) -> AsyncIterator[bytes]:
+async def piped(produce: Callable[[BinaryIO], None]) -> AsyncGenerator[bytes, None]:
     """What a function writes on a thread of its own, as it writes it."""
     reader, writer = _pipe()
     failure: list[BaseException] = []

@@ -111,7 +111,7 @@ class Volumes:
         if force and name not in self._volumes:
             return
         volume = self.get(name)
-        users = sorted({*self.users(name), *self._holders.get(name, ())})
+        users = sorted({*self.users(name), *(holder.partition(":")[0] for holder in self._holders.get(name, ()))})
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
         removed = self._root / f"{_REMOVED}{secrets.token_hex(8)}"
@@ -162,9 +162,9 @@ class Volumes:
     # --- in use ---
 
     async def mount(self, name: str, holder: str) -> Path:
-        """Make the volume's files available to a container; raises what the kernel says, translated.
+        """Make the volume's files available to `holder`, a container or, after a colon, something done for it.
 
-        `release` must follow, also after an error.
+        `release` must follow, also after an error. Raises what the kernel says, translated.
         """
         volume, path = self.get(name), self.path(name)
         path.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,8 @@ class Volumes:
         if volume.options:
             async with self._attaching[name]:
                 await asyncio.to_thread(local.attach, volume.options, path)
-        self._events.publish("volume", "mount", name, container=holder, driver="local", destination=str(path), propagation="")
+        container = holder.partition(":")[0]
+        self._events.publish("volume", "mount", name, container=container, driver="local", destination=str(path), propagation="")
         return path
 
     def hold(self, name: str, holder: str) -> None:
@@ -185,7 +186,7 @@ class Volumes:
         if holder not in holders:
             return
         holders.discard(holder)
-        self._events.publish("volume", "unmount", name, container=holder, driver="local")
+        self._events.publish("volume", "unmount", name, container=holder.partition(":")[0], driver="local")
         if not holders:
             del self._holders[name]
             volume = self._volumes.get(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.support.engine import Engine, wait_until
 
@@ -128,3 +130,36 @@ def test_filling_keeps_what_files_are(engine: Engine) -> None:
         assert "file 4755 0 0 2 regular file" in wanted
     finally:
         engine.docker("rmi", "filled")
+
+
+def test_copying_to_a_container_that_never_ran(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("given")
+    (tmp_path / "bound").mkdir()
+    options = ("-v", "store:/data/store", "-v", f"{tmp_path}/bound:/bound", "-v", "closed:/closed:ro", "--read-only")
+    engine.docker("create", "--name", "it", *options, "busybox", "cat", "/data/store/file", "/bound/file")
+    for target in ("/data/store", "/bound"):
+        engine.docker("cp", f"{tmp_path}/file", f"it:{target}")
+    assert (tmp_path / "bound/file").read_text() == "given"
+    for target, what in (("/closed", "mounted volume"), ("/data", "container rootfs")):
+        done = engine.docker("cp", f"{tmp_path}/file", f"it:{target}", check=False)
+        assert f"{what} is marked read-only" in done.stderr
+    assert engine.out("start", "-a", "it") == "givengiven"
+    engine.docker("cp", "it:/data", f"{tmp_path}/back")
+    assert (tmp_path / "back/store/file").read_text() == "given"
+    engine.docker("rm", "it")
+    engine.docker("volume", "rm", "store", "closed")
+
+
+def test_copying_to_a_running_container(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("given")
+    engine.docker("run", "-d", "--name", "it", "-v", "store:/data", "-v", "closed:/closed:ro", "busybox", "sleep", "1000")
+    engine.docker("cp", f"{tmp_path}/file", "it:/data")
+    assert engine.out("exec", "it", "cat", "/data/file") == "given"
+    assert "marked read-only" in engine.docker("cp", f"{tmp_path}/file", "it:/closed", check=False).stderr
+
+
+def test_export_leaves_volumes_out(engine: Engine) -> None:
+    engine.docker("run", "--name", "it", "-v", "store:/data", "busybox", "touch", "/data/file", "/beside")
+    members = engine.docker("export", "it").stdout
+    assert "beside" in members
+    assert "data/file" not in members

@@ -418,12 +418,12 @@ def _stat_header(status: Any) -> dict[str, str]:
 
 
 async def archive_stat(services: Services, request: Request, version: Version) -> Response:
-    status = await asyncio.to_thread(services.files.stat, request.parameters["id"], _path(request))
+    status = await services.files.stat(request.parameters["id"], _path(request))
     return Response(200, b"", _stat_header(status))
 
 
 async def archive_get(services: Services, request: Request, version: Version) -> Response:
-    status, body = services.files.read(request.parameters["id"], _path(request))
+    status, body = await services.files.read(request.parameters["id"], _path(request))
     return Response(200, body, {"Content-Type": "application/x-tar", **_stat_header(status)})
 
 
