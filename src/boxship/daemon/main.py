@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         with _pidfile(settings.pidfile):
             try:
                 asyncio.run(_serve(settings, file, client, arguments))
-            except BoxshipError:
+            except Exception:
                 # a keeper that holds nothing ends with the start that failed; one that does refuses
                 with contextlib.suppress(BoxshipError):
                     client.send(Shutdown())
@@ -96,7 +96,7 @@ async def _serve(settings: Settings, file: Path, client: KeeperClient, arguments
     engine.lost = stopping.set
     try:
         await engine.start()
-    except BoxshipError:
+    except Exception:
         # nothing of a start that failed stays; what ran before goes on
         await engine.stop(keep_containers=True)
         raise

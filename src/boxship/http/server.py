@@ -64,9 +64,11 @@ class Server:
         await self.serve_socket(listener)
 
     async def serve_tcp(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Listen on TCP and return the port; raises `Unavailable`."""
+        """Listen on TCP and return the port; raises `Unavailable`, and `Invalid` for a port that there is not."""
         try:
             server = await asyncio.start_server(self._connected, host, port, ssl=tls, limit=_HIGH_WATER)
+        except OverflowError as error:
+            raise Invalid(f"cannot listen on {host}:{port}: a port is at most 65535") from error
         except OSError as error:
             raise Unavailable(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from error
         self._servers.append(server)

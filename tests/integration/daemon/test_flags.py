@@ -40,6 +40,8 @@ def refused(tmp_path: Path, *flags: str, roots: bool = True) -> str:
         (["--log-level", "loud"], "invalid log level"),
         (["--nosuchflag"], "unrecognized arguments: --nosuchflag"),
         (["-H", "fd://"], "there are none"),
+        (["--registry-listen", "127.0.0.1:99999"], "a port is at most 65535"),
+        (["--registry-listen", "5000"], "invalid address of the registry"),
     ],
 )
 def test_what_it_refuses(tmp_path: Path, flags: list[str], words: str) -> None:
