@@ -85,6 +85,8 @@ def explain(answer: Answer) -> str:
             return ": ".join(part for part in (code, message) if part)[:_TEXT_LIMIT]
         if answer.status == 401 and document.get("details"):
             return f"unauthorized: {document['details']}"[:_TEXT_LIMIT]
+    if answer.status == 401 and not answer.content:  # as to HEAD
+        return "unauthorized: authentication required"
     return f"received unexpected HTTP status: {answer.status} {answer.reason}".rstrip()[:_TEXT_LIMIT]
 
 

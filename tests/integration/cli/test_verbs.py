@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.cli.conftest import Boxship
-from tests.support.engine import Engine
+from tests.support.engine import Engine, wait_until
 
 GROUPS = {
     "container": "attach commit cp create diff exec export inspect kill logs ls pause port prune rename restart rm run start stats "
@@ -14,7 +14,7 @@ GROUPS = {
     "image": "build history import inspect load ls prune pull push rm save tag",
     "network": "connect create disconnect inspect ls prune rm",
     "volume": "create inspect ls prune rm update",
-    "system": "df events info prune",
+    "system": "df dial-stdio events info prune",
     "builder": "build prune",
     "context": "create export import inspect ls rm show update use",
 }
@@ -25,7 +25,7 @@ def test_every_verb_of_the_reference_is_there(boxship: Boxship, group: str) -> N
     shown = boxship(group, "--help").stdout
     for verb in GROUPS[group].split():
         assert boxship(group, verb, "--help").stdout.startswith(f"Usage: boxship {group} {verb}")
-        assert f"  {verb} " in shown or verb in ("update", "export", "import")
+        assert f"  {verb} " in shown or verb in ("update", "export", "import", "dial-stdio")
 
 
 @pytest.mark.parametrize("verb", ["buildx", "compose", "swarm", "search", "plugin"])
@@ -41,14 +41,15 @@ def test_what_we_have_not_says_so(boxship: Boxship, verb: str) -> None:
         ("network", "ls", "--format", "table {{.Name}}\t{{.IPv6}}"), ("volume", "ls"), ("volume", "ls", "-q"),
         ("port", "cc"), ("inspect", "-f", "{{.State.Status}} {{json .Config.Cmd}}", "cc"), ("history", "busybox"),
         ("top", "cc"), ("diff", "cc"), ("logs", "cc"), ("network", "inspect", "-f", "{{.Name}}", "bridge"),
+        ("system", "df"), ("system", "df", "-v"), ("system", "df", "--format", "{{.Type}} {{.Reclaimable}}"),
     ],
 )  # fmt: skip
 def test_the_same_output_as_docker(boxship: Boxship, engine: Engine, arguments: tuple[str, ...]) -> None:
     engine.docker("volume", "create", "data")
-    engine.docker(
-        "run", "-d", "--name", "cc", "-p", "127.0.0.1::80", "-v", "data:/d", "busybox", "sh", "-c", "echo hi; exec sleep 99"
-    )
-    assert boxship(*arguments).stdout.rstrip() == engine.out(*arguments).rstrip()
+    engine.docker("run", "-di", "--name", "cc", "-p", "127.0.0.1::80", "-v", "data:/d", "busybox", "sh", "-c", "echo hi; read line")
+    wait_until(lambda: engine.out("logs", "cc") == "hi", "it has begun")
+    # times are told in seconds, which pass
+    wait_until(lambda: boxship(*arguments).stdout.rstrip() == engine.out(*arguments).rstrip(), "the outputs agree")
 
 
 def test_copies_both_ways(boxship: Boxship, tmp_path: Path) -> None:
