@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.engine import Engine, running_engine, wait_until
+from tests.support.engine import Engine, running, running_engine, wait_until
 
 FULL = "no space left on device"
 
@@ -99,3 +100,20 @@ def test_a_build_and_a_container_that_do_not_fit(small: Engine, tmp_path: Path) 
     small.docker("exec", "old", "rm", "/file")
     small.docker("build", "-q", "-t", "made", str(context))
     assert small.out("run", "--rm", "--name", "new", "made", "wc", "-c", "/both").split()[0] == "3000000"
+
+
+def test_a_start_on_a_full_disk(small: Engine) -> None:
+    small.docker("run", "-d", "--name", "on", "busybox", "sleep", "100")
+    pid = small.inspect("on")["State"]["Pid"]
+    small.kill()
+    with Filling(small):
+        command = [sys.executable, "-m", "boxship.daemon", "-H", small.host, "--data-root", str(small.data_root),
+                   "--exec-root", str(small.exec_root)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr, done.stderr
+        assert FULL in done.stderr.lower() or "disk is full" in done.stderr, done.stderr
+    assert running(pid)
+    small.start()
+    assert small.inspect("on")["State"]["Pid"] == pid
+    assert small.out("run", "--rm", "busybox", "echo", "works") == "works"
