@@ -57,12 +57,12 @@ class BuildCache:
     def entries(self) -> list[tuple[str, CacheEntry]]:
         return list(self._entries.all.items())
 
-    def clear(self) -> list[str]:
-        """Forget everything; the layers that were kept."""
-        layers = list(self.layers())
-        for key in list(self._entries.all):
+    def forget(self, keys: Sequence[str]) -> list[str]:
+        """Drop these entries; the layers that they kept."""
+        layers = {entry.layer for key in keys if (entry := self._entries.get(key)) is not None and entry.layer}
+        for key in keys:
             self._entries.delete(key)
-        return layers
+        return list(layers)
 
 
 def in_image(images: Sequence[Image], layers: list[str], history: list[History], created_by: str) -> CacheEntry | None:

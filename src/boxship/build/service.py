@@ -82,13 +82,21 @@ class Builder:
         """The layers that the cache keeps."""
         return self.cache.layers()
 
-    async def prune(self) -> int:
-        """Forget the cache; the bytes freed."""
-        layers = self.cache.clear()
+    def prune(self, accept: Callable[[str, CacheEntry], bool], *, all_entries: bool) -> tuple[list[str], int]:
+        """Forget the entries that `accept` takes: their keys, and the bytes freed.
+
+        Without `all_entries` those stay that an image stands on, or whose step made no layer: they take no room.
+        """
+        in_images = self._images.shared_by()
+        keys = [
+            key for key, entry in self.entries()
+            if (all_entries or (entry.layer and not in_images[entry.layer])) and accept(key, entry)
+        ]  # fmt: skip
+        layers = self.cache.forget(keys)
         snapshotter = self._images.snapshotter
         sizes = {layer: snapshotter.layer_size(layer) for layer in layers if snapshotter.has_layer(layer)}
         self._images.collect(layers, [])
-        return sum(size for layer, size in sizes.items() if not snapshotter.has_layer(layer))
+        return keys, sum(size for layer, size in sizes.items() if not snapshotter.has_layer(layer))
 
     # --- for a build ---
 

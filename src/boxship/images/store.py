@@ -264,7 +264,7 @@ class Images:
             users = self.in_use(image.id)
             if users and not force:
                 raise Conflict(
-                    f"conflict: unable to remove repository reference {name!r} (must force)"
+                    f'conflict: unable to remove repository reference "{name}" (must force)'
                     f" - container {users[0][0][:12]} is using its referenced image {image.id.short}"
                 )
             if users:

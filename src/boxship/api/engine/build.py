@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from boxship.api.engine import progress
+from boxship.api.engine.filters import Filters, timestamp
 from boxship.api.engine.images import platform_of
 from boxship.api.engine.services import Services
+from boxship.build.cache import CacheEntry
 from boxship.build.options import BuildOptions
 from boxship.errors import Invalid, Unsupported
 from boxship.http.message import Query, Request, Response, json_response
@@ -90,9 +92,21 @@ async def build(services: Services, request: Request, version: Version) -> Respo
 
 
 async def prune(services: Services, request: Request, version: Version) -> Response:
-    freed = await services.builder.prune()
+    query = request.query
+    for limit in ("keep-storage", "reserved-space", "max-used-space", "min-free-space"):
+        if query.number(limit, 0):
+            raise Unsupported(f"pruning the build cache down to a size ({limit}) is not supported", hint="filter with until=24h")
+    filters = Filters(query, ("until", "unused-for", "id"))
+    until = min(timestamp(values[0]) for name in ("until", "unused-for") if (values := filters.get(name) or [str(1 << 33)]))
+
+    def accept(key: str, entry: CacheEntry) -> bool:
+        ids = filters.get("id")
+        return entry.last_used < until and (not ids or any(key.startswith(identity) for identity in ids))
+
+    keys, freed = services.builder.prune(accept, all_entries=query.flag("all"))
     await services.database.committed()
-    return json_response({"CachesDeleted": None, "SpaceReclaimed": freed})
+    services.events.publish("builder", "prune", "", reclaimed=str(freed))
+    return json_response({"CachesDeleted": [key[:25] for key in keys] or None, "SpaceReclaimed": freed})
 
 
 async def cancel(services: Services, request: Request, version: Version) -> Response:

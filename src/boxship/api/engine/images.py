@@ -95,9 +95,18 @@ async def list_(services: Services, request: Request, version: Version) -> Respo
 
 
 def _fits(filters: Filters, reference: Reference) -> bool:
+    """Whether a name fits: as it is shown, by patterns whose `*` ends at a slash; or in full, to the letter."""
     wanted = filters.get("reference")
-    names = (reference.familiar, reference.familiar_name, str(reference), reference.name)
-    return not wanted or any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted for name in names)
+    parts = [(pattern.count("/"), pattern.split("/")) for pattern in wanted]
+    return (
+        not wanted
+        or bool({str(reference), reference.name} & set(wanted))
+        or any(
+            name.count("/") == slashes and all(map(fnmatch.fnmatchcase, name.split("/"), patterns))
+            for slashes, patterns in parts
+            for name in (reference.familiar, reference.familiar_name)
+        )
+    )
 
 
 def _matches(services: Services, image: Image, filters: Filters, tagged: bool) -> bool:
@@ -106,14 +115,22 @@ def _matches(services: Services, image: Image, filters: Filters, tagged: bool) -
         return False
     if filters.get("reference") and not tagged:
         return False
-    created = timestamp(image.created[:19] + "Z")
+    created = _created(image)
     for name in filters.get("before"):
-        if created >= timestamp(services.images.get(name).created[:19] + "Z"):
+        if created >= _created(services.images.get(name)):
             return False
     for name in filters.get("since"):
-        if created <= timestamp(services.images.get(name).created[:19] + "Z"):
+        if created <= _created(services.images.get(name)):
             return False
     return filters.labels(labels) and filters.without_labels(labels) and created < filters.until()
+
+
+def _created(image: Image) -> int:
+    """Nanoseconds since 1970; 0 for an image whose maker wrote something else."""
+    try:
+        return timestamp(image.created)
+    except Invalid:
+        return 0
 
 
 async def create(services: Services, request: Request, version: Version) -> Response:
@@ -243,7 +260,7 @@ async def prune(services: Services, request: Request, version: Version) -> Respo
             (not dangling or not image.tags)
             and filters.labels(labels)
             and filters.without_labels(labels)
-            and timestamp(image.created[:19] + "Z") < until
+            and _created(image) < until
         )
 
     removed, freed = services.images.prune(accept)

@@ -12,6 +12,7 @@ from boxship.api.engine.filters import rfc3339
 from boxship.build.cache import CacheEntry
 from boxship.containers.model import Container, ExecSession, Health
 from boxship.containers.service import Containers
+from boxship.errors import Invalid
 from boxship.images.model import Image
 from boxship.images.store import Images
 from boxship.network.model import Endpoint, Network, PublishedPort, SandboxRecord
@@ -305,8 +306,8 @@ def created_seconds(text: str) -> int:
     from boxship.api.engine.filters import timestamp
 
     try:
-        return timestamp(text[:19] + "Z") // 1_000_000_000
-    except ValueError:
+        return timestamp(text) // 1_000_000_000
+    except Invalid:
         return 0
 
 
