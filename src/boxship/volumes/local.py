@@ -99,11 +99,8 @@ def attach(options: Mapping[str, str], path: Path) -> None:
     try:
         m.mount(device, target, kind, flags, ",".join(data) or None)
         try:
-            # the first mount of a bind takes no flags but its own
-            attributes = sum(value for flag, value in _OF_A_BIND.items() if flags & flag) if flags & m.MS_BIND else 0
-            if attributes:
-                times = attributes & (m.MOUNT_ATTR_NOATIME | m.MOUNT_ATTR_STRICTATIME)
-                m.set_attributes(_AT_FDCWD, target, add=attributes, clear=_ATIME if times else 0, recursive=bool(flags & m.MS_REC))
+            if flags & m.MS_BIND:
+                _narrow(target, flags)
             if propagation:
                 m.mount("", target, None, propagation)
         except OSError:
@@ -111,6 +108,14 @@ def attach(options: Mapping[str, str], path: Path) -> None:
             raise
     except OSError as error:
         raise _failure(error, f"{device}:{path}", flags, data) from error
+
+
+def _narrow(target: str, flags: int) -> None:
+    """Give a new bind the flags that mount(2) does not take with it."""
+    attributes = sum(attribute for flag, attribute in _OF_A_BIND.items() if flags & flag)
+    times = flags & (m.MS_NOATIME | m.MS_STRICTATIME | m.MS_RELATIME)
+    if attributes or times:
+        m.set_attributes(_AT_FDCWD, target, add=attributes, clear=_ATIME if times else 0, recursive=bool(flags & m.MS_REC))
 
 
 def detach(path: Path) -> None:
