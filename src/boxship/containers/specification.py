@@ -241,7 +241,7 @@ def _cgroup_mounts(host: HostConfig, around: Surroundings, access: str) -> list[
         return [{"destination": "/sys/fs/cgroup", "type": "cgroup2", "source": "cgroup", "options": options}]
     mounts: list[Spec] = [
         {"destination": "/sys/fs/cgroup", "type": "tmpfs", "source": "tmpfs",
-         "options": ["nosuid", "noexec", "nodev", "mode=755"]}
+         "options": [*options, "mode=755"]}
     ]  # fmt: skip
     for name, directory in around.cgroups.mounts(around.cgroup):
         mounts.append({"destination": f"/sys/fs/cgroup/{name}", "type": "bind", "source": str(directory),

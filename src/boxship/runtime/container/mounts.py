@@ -64,15 +64,33 @@ def mount_root(root: Spec, staging: str) -> int:
 
 
 def mount_all(root: int, mounts: list[Spec]) -> None:
-    """Make the mounts of the specification, in order."""
-    for entry in mounts:
-        try:
+    """Make the mounts of the specification, in order.
+
+    A tmpfs becomes read-only after the last of them: the places of what is mounted into it are made in it.
+    """
+    try:
+        for entry in mounts:
             _mount_one(root, entry)
-        except OSError as error:
-            source, target = entry.get("source", entry.get("type")), entry["destination"]
-            raise StartFailure(
-                "mount", f'error mounting "{source}" to rootfs at "{target}": {describe(error)}', error.errno or 0
-            ) from error
+        for entry in mounts:
+            if _is_read_only_tmpfs(entry):
+                _make_read_only(root, entry["destination"])
+    except OSError as error:
+        source, target = entry.get("source", entry.get("type")), entry["destination"]
+        raise StartFailure(
+            "mount", f'error mounting "{source}" to rootfs at "{target}": {describe(error)}', error.errno or 0
+        ) from error
+
+
+def _is_read_only_tmpfs(entry: Spec) -> bool:
+    return entry.get("type") == "tmpfs" and "ro" in (entry.get("options") or ())
+
+
+def _make_read_only(root: int, path: str) -> None:
+    mounted = open_in_root(root, path, os.O_PATH)
+    try:
+        m.set_attributes(mounted, add=m.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(mounted)
 
 
 def _mount_one(root: int, entry: Spec) -> None:
@@ -107,6 +125,8 @@ def _mount_one(root: int, entry: Spec) -> None:
         kind = entry["type"]
         if kind not in _IN_MEMORY and "source" in entry:
             data.insert(0, ("source", entry["source"]))
+        if _is_read_only_tmpfs(entry):
+            attributes &= ~m.MOUNT_ATTR_RDONLY
         mounted = m.new_mount(kind, data, attributes)
         is_directory = True
     try:
