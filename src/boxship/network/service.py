@@ -135,7 +135,7 @@ class Networks:
             # keeps everything that comes over it from the host's loopback
             _write_sysctl(f"ipv4/conf/{network.bridge}/route_localnet", "1")
             if any(pool.subnet.version == 6 for pool in self._pools[network.id]):
-                _write_sysctl("ipv6/conf/all/forwarding", "1")
+                _forward_ipv6()
             return existing.index
 
         try:
@@ -739,6 +739,15 @@ def _bip_pool(bip: str) -> Pool:
 
 def _replace(value: T, **changes: object) -> T:
     return msgspec.structs.replace(value, **changes)  # type: ignore[type-var]
+
+
+def _forward_ipv6() -> None:
+    """Turn forwarding on, and let the host take its routes from router advertisements as before (ip-sysctl, accept_ra)."""
+    if Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text().strip() == "0":
+        for path in Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra"):
+            if path.read_text().strip() == "1":
+                path.write_text("2")
+        _write_sysctl("ipv6/conf/all/forwarding", "1")
 
 
 def _write_sysctl(name: str, value: str) -> None:

@@ -20,7 +20,7 @@ table inet office {
 	chain through {
 		type filter hook forward priority filter; policy drop;
 		ct state established,related accept
-		iifname "link0" ct status dnat accept
+		ct status dnat accept
 	}
 }
 """
@@ -117,7 +117,11 @@ def test_a_daemon_that_was_killed_takes_up_where_it_was(own_island: Island) -> N
 
 def test_nothing_is_left_when_the_daemon_ends(own_island: Island) -> None:
     island = own_island
+    assert island.host.run("sysctl", "-n", "net.ipv6.conf.link0.accept_ra").strip() == "1"
     island.engine.docker("network", "create", "--ipv6", "net")
+    # a host that forwards takes no routes from its router with less
+    assert island.host.run("sysctl", "-n", "net.ipv6.conf.all.forwarding").strip() == "1"
+    assert island.host.run("sysctl", "-n", "net.ipv6.conf.link0.accept_ra").strip() == "2"
     island.engine.docker("run", "-d", "--stop-signal", "KILL", "--network", "net", "-p", "8080:80", "busybox", "sleep", "1000")
     island.engine.stop()
     links = [line.split(": ")[1] for line in island.host.run("ip", "-o", "link").splitlines()]
