@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from boxship.build.executor import NotStarted, RunRequest
+from boxship.containers import environment, specification
 from boxship.containers import request as requests
 from boxship.containers.config import ContainerConfig, EndpointConfig, HostConfig, Ulimit
 from boxship.containers.keeper import StartFailed
@@ -89,6 +90,8 @@ class ContainerExecutor:
             cpuset_mems=request.cpuset_mems, ulimits=_ulimits(request), cgroup_parent=request.cgroup_parent,
         )  # fmt: skip
         host = requests.completed(host, cgroup_version=self._containers.cgroups.version, default_log="none")
+        specification.validate(config, host, frozenset({"none"}))
+        environment.check_extra_hosts(host.extra_hosts or [])
         mode = host.network_mode
         joined = mode in ("host", "none") or mode.startswith("container:")
         endpoints = {} if joined else {self._containers.networks.get(mode).name: EndpointConfig()}
