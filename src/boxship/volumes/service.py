@@ -167,11 +167,12 @@ class Volumes:
         `release` must follow, also after an error. Raises what the kernel says, translated.
         """
         volume, path = self.get(name), self.path(name)
-        path.mkdir(parents=True, exist_ok=True)
         self.hold(name, holder)
         if volume.options:
             async with self._attaching[name]:
                 await asyncio.to_thread(local.attach, volume.options, path)
+        else:
+            path.mkdir(parents=True, exist_ok=True)
         container = holder.partition(":")[0]
         self._events.publish("volume", "mount", name, container=container, driver="local", destination=str(path), propagation="")
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,16 @@ def test_filling_keeps_what_files_are(engine: Engine) -> None:
         engine.docker("rmi", "filled")
 
 
-def test_copying_to_a_container_that_never_ran(engine: Engine, tmp_path: Path) -> None:
+@pytest.fixture(params=["erofs", "overlay2"])
+def either_driver(request: pytest.FixtureRequest, engine: Engine, new_engine: Callable[..., Engine]) -> Engine:
+    """A daemon with each snapshot driver; the shared one where it has it."""
+    if engine.out("info", "-f", "{{.Driver}}") == request.param:
+        return engine
+    return new_engine("--storage-driver", request.param)
+
+
+def test_copying_to_a_container_that_never_ran(either_driver: Engine, tmp_path: Path) -> None:
+    engine = either_driver
     (tmp_path / "file").write_text("given")
     (tmp_path / "bound").mkdir()
     options = ("-v", "store:/data/store", "-v", f"{tmp_path}/bound:/bound", "-v", "closed:/closed:ro", "--read-only")

@@ -131,3 +131,21 @@ def test_options_that_are_taken(options: dict[str, str]) -> None:
 def test_what_a_bind_cannot_have_is_named(o: str) -> None:
     with pytest.raises(Invalid, match=f'option "{o.partition(",")[2]}" does not apply to a bind'):
         local.check({"type": "none", "device": "/srv", "o": o})
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "back\\slash"])
+def test_what_is_mounted_is_told_by_its_path(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert not local.is_mounted(path)
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=64k"}
+    try:
+        local.attach(options, path)
+        local.attach(options, path)
+        assert local.is_mounted(path)
+        assert local.is_mounted(tmp_path / "link" / name)
+        assert not local.is_mounted(tmp_path)
+    finally:
+        local.detach(path)
+    assert not local.is_mounted(path)
