@@ -20,7 +20,7 @@ class Mirror(NamedTuple):
 
 
 def mirror_of(suite: str) -> Mirror | None:
-    """The first of apt's sources that has a suite; None where none has it, or there is no apt."""
+    """The first of apt's sources that has a suite's main component; None where none has it, or there is no apt."""
     tool = shutil.which("apt-get")
     if tool is None:
         return None
@@ -28,7 +28,7 @@ def mirror_of(suite: str) -> Mirror | None:
     command = [tool, "update", "--print-uris"]
     found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     for line in found.stdout.splitlines():
-        url, separator, _ = line.removeprefix("'").partition(f"/dists/{suite}/")
+        url, separator, _ = line.removeprefix("'").partition(f"/dists/{suite}/main/binary-")
         if separator and url.startswith(("http://", "https://", "file:")):
             return Mirror(url, _keyring(url))
     return None

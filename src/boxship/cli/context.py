@@ -62,7 +62,7 @@ def seen(root: str, patterns: Patterns, always: set[str]) -> Iterator[tuple[str,
     """The files that a build sees, by names in the tar and paths here; those of `always` are sent though they are ignored."""
 
     def enter(name: str) -> bool:
-        return patterns.has_exceptions or name not in patterns or any(each.startswith(f"{name}/") for each in always)
+        return patterns.has_exceptions or name not in patterns or any(f"{each}/".startswith(f"{name}/") for each in always)
 
     for name, path in below(root, "", enter):
         if name and (name in always or name not in patterns):

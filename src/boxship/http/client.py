@@ -140,7 +140,11 @@ class Client:
         try:
             if self._unix is not None:
                 connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                connection.connect(self._unix)
+                try:
+                    connection.connect(self._unix)
+                except OSError:
+                    connection.close()
+                    raise
                 return connection
             connection = socket.create_connection(self._address, timeout=30)
             connection.settimeout(None)

@@ -72,12 +72,6 @@ def test_builds_a_directory_without_what_is_ignored(boxship: Boxship, tmp_path: 
     boxship("rmi", "built")
 
 
-def test_bootstraps_busybox(boxship: Boxship) -> None:
-    boxship("image", "bootstrap", "-t", "air:gapped", "busybox")
-    assert boxship("run", "--rm", "air:gapped", "echo", "hi").stdout == "hi\n"
-    boxship("rmi", "air:gapped")
-
-
 def test_contexts_are_the_docker_commands(boxship: Boxship, engine: Engine) -> None:
     boxship("context", "create", "mine", "--docker", f"host={engine.host}")
     without = {"DOCKER_HOST": ""}
