@@ -84,12 +84,13 @@ async def list_(services: Services, request: Request, version: Version) -> Respo
         intermediate = not image.tags and not image.digests and image.id in parents
         if intermediate and not request.query.flag("all"):
             continue
-        tags = [reference for reference in image.tags if _fits(filters, reference)]
-        if not _matches(services, image, filters, bool(tags)):
+        tags, digests = ([ref for ref in names if _fits(filters, ref)] for names in (image.tags, image.digests))
+        if not _matches(services, image, filters, bool(tags or digests)):
             continue
         document = render.image_summary(images, image, shared, images.containers_of(image))
         if filters.get("reference"):
             document["RepoTags"] = [reference.familiar for reference in tags]
+            document["RepoDigests"] = [reference.familiar for reference in digests]
         documents.append(versions.image_summary(document, version))
     return json_response(documents)
 
@@ -109,11 +110,14 @@ def _fits(filters: Filters, reference: Reference) -> bool:
     )
 
 
-def _matches(services: Services, image: Image, filters: Filters, tagged: bool) -> bool:
+def _matches(services: Services, image: Image, filters: Filters, named: bool) -> bool:
     labels = image.config.config.labels if image.config.config else None
-    if "dangling" in filters and filters.flag("dangling", default=False) == bool(image.tags):
-        return False
-    if filters.get("reference") and not tagged:
+    if "dangling" in filters:
+        # an image that was pulled by its digest is both
+        dangling = filters.flag("dangling", default=False)
+        if image.tags if dangling else not (image.tags or image.digests):
+            return False
+    if filters.get("reference") and not named:
         return False
     created = _created(image)
     for name in filters.get("before"):
@@ -145,17 +149,18 @@ async def create(services: Services, request: Request, version: Version) -> Resp
         credentials = credentials_of(request.headers.get("X-Registry-Auth"))
 
         async def work(emit: progress.Emit) -> None:
-            if reference.tag is None and reference.digest is None and version >= (1, 24) and "tag" in query and not tag:
+            if reference.tag is None and reference.digest is None:
                 await pull_all(
                     services.registries, services.images, reference, platform=platform, credentials=credentials, progress=emit
                 )
-                return
-            wanted = reference.with_default_tag()
-            image = await pull(
-                services.registries, services.images, wanted, platform=platform, credentials=credentials, progress=emit
-            )
+                labels = {}
+            else:
+                image = await pull(
+                    services.registries, services.images, reference, platform=platform, credentials=credentials, progress=emit
+                )
+                labels = _labels(image)
             await services.database.committed()
-            services.events.publish("image", "pull", wanted.familiar, name=wanted.familiar_name, **_labels(image))
+            services.events.publish("image", "pull", reference.familiar, name=reference.familiar_name, **labels)
 
         return await progress.streamed(work)
     source = query.get("fromSrc")
