@@ -196,6 +196,7 @@ class Firewall:
             self._set(family, "subnets", family.kind, length, 4, flags=_INTERVAL),
             self._set(family, "ports", (family.kind << 6 | 12) << 6 | 13, length + 8, 5, flags=_MAP, data=length + 4),
             self._set(family, "ports-anywhere", 12 << 6 | 13, 8, 6, flags=_MAP, data=length + 4),
+            self._set(family, "relayed", 12 << 6 | 13, 8, 7),
             self._chain(family, "guard", "filter", _PREROUTING, -300),
             self._chain(family, "published", "nat", _PREROUTING, -100),
             self._chain(family, "published-here", "nat", _OUTPUT, -100),
@@ -203,6 +204,10 @@ class Firewall:
             self._chain(family, "between", "filter", _FORWARD, 0),
             self._rule(family, "guard", *from_bridge, *family.is_loopback(to), _verdict(_DROP)),
             self._rule(family, "guard", *from_bridge, *family.is_loopback(family.source), _verdict(_DROP)),
+            self._rule(
+                family, "guard", _meta(_IIFNAME), _in_set("internal"), *_TO_THIS_HOST, *_protocol_and_port(_R0),
+                _in_set("relayed"), _verdict(_DROP),
+            ),
             self._rule(
                 family, "guard", *not_from_bridge, _compare(_interface("lo"), equal=False),
                 to, _in_set("subnets"), _verdict(_DROP),
@@ -258,10 +263,18 @@ class Firewall:
         with contextlib.suppress(FileNotFoundError):
             self._transaction([self._elements(_DELELEMENT, family, name, _element(key))])
 
+    def relay(self, protocol: str, host_port: int) -> None:
+        """Keep internal networks from a port that a relay over IPv6 serves, as they are kept from the others; raises `OSError`."""
+        self._transaction([self._elements(_NEWELEMENT, _FAMILIES[1], "relayed", _element(_port(protocol, host_port)))])
+
+    def unrelay(self, protocol: str, host_port: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._transaction([self._elements(_DELELEMENT, _FAMILIES[1], "relayed", _element(_port(protocol, host_port)))])
+
     @staticmethod
     def _key(protocol: str, host_ip: str, host_port: int, address: str) -> tuple[_Family, str, bytes]:
         family = _FAMILIES[0 if ip_address(address).version == 4 else 1]
-        port = bytes([_PROTOCOLS[protocol], 0, 0, 0]) + struct.pack(">Hxx", host_port)
+        port = _port(protocol, host_port)
         if not host_ip or ip_address(host_ip).is_unspecified:
             return family, "ports-anywhere", port
         return family, "ports", ip_address(host_ip).packed + port
@@ -315,6 +328,10 @@ class Firewall:
     def _transaction(self, messages: list[Message]) -> None:
         edge = struct.pack(">BBH", 0, 0, _SUBSYSTEM)
         self._netlink.batch(Message(0x10, 0, edge), messages, Message(0x11, 0, edge))
+
+
+def _port(protocol: str, number: int) -> bytes:
+    return bytes([_PROTOCOLS[protocol], 0, 0, 0]) + struct.pack(">Hxx", number)
 
 
 def _interface(name: str) -> bytes:

@@ -79,6 +79,8 @@ class Ports:
             address = ipv6 if ":" in port.host_ip else ipv4
             if address:
                 self._firewall.publish(port.protocol, port.host_ip, port.host_port, address, port.container_port)
+            else:
+                self._firewall.relay(port.protocol, port.host_port)
         except OSError as error:
             relay.close()
             del self._held[key]
@@ -100,6 +102,9 @@ class Ports:
                 self._firewall.withdraw(port.protocol, port.host_ip, port.host_port, address)
                 if port.protocol == "udp":
                     flows.forget(address)
+        elif not any(key[0] == port.protocol and ":" in key[1] and key[2] == port.host_port for key in self._held):
+            with contextlib.suppress(OSError):
+                self._firewall.unrelay(port.protocol, port.host_port)
 
     def close(self) -> None:
         for relay in self._held.values():

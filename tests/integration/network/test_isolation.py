@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 import pytest
-from tests.integration.network.conftest import HOST, OTHER, Island
+from tests.integration.network.conftest import HOST, HOST6, OTHER, Island
 from tests.support.network import SILENCE_SECONDS, Answering, Namespace, ask, silent
 
 from boxship.network.firewall import Filtered, Firewall
@@ -41,6 +41,17 @@ def test_an_internal_network_reaches_nothing_else(island: Island) -> None:
             assert silent(asking, str(gateway), 8080)
             assert ask(asking, island.address("near", "inner"), 80).startswith("near ")
             assert silent(island.other, HOST, 8081)
+
+
+def test_an_internal_network_reaches_no_relay(island: Island) -> None:
+    island.engine.docker("network", "create", "--internal", "--ipv6", "inner")
+    # a container without IPv6: what comes over IPv6 is relayed
+    with island.container("asking", "--network", "inner") as asking, island.answering("web", 80, "-p", "8080:80"):
+        with Answering(island.host, 7003):
+            gateway = island.engine.out("network", "inspect", "-f", "{{(index .IPAM.Config 1).Gateway}}", "inner")
+            assert ask(asking, gateway, 7003).startswith("here ")
+            assert silent(asking, gateway, 8080)
+        assert ask(island.other, HOST6, 8080).startswith("web ")
 
 
 def test_containers_apart_on_one_network(island: Island) -> None:
