@@ -23,7 +23,11 @@ from boxship.volumes.service import Volumes
 
 _PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave"})
 _SHARED = frozenset({"shared", "rshared"})
-_MODES = frozenset({"ro", "rw", "z", "Z", "nocopy", "copy", "cached", "delegated", "consistent", "rro"})
+# of each group a mode has one at most
+_MODES = (
+    frozenset({"ro", "rw", "rro"}), frozenset({"z", "Z"}), frozenset({"nocopy", "copy"}),
+    frozenset({"cached", "delegated", "consistent"}), _PROPAGATIONS,
+)  # fmt: skip
 
 _TMPFS_OPTIONS = frozenset(
     {"ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "strictatime", "relatime", "defaults",
@@ -115,18 +119,17 @@ def _bind(text: str, volumes: Volumes) -> MountPoint:
         raise Invalid(f"invalid volume specification: '{text}'")
     source, destination = parts[0], _clean(parts[1])
     mode = parts[2] if len(parts) == 3 else ""
-    propagation, writable, copy = "", True, True
-    for option in mode.split(",") if mode else []:
-        if option in _PROPAGATIONS:
-            propagation = option
-        elif option in _SHARED:
+    options = mode.split(",") if mode else []
+    for option in options:
+        if option in _SHARED:
             raise Unsupported(f"bind propagation {option} is not supported: mounts made in a container stay in it")
-        elif option not in _MODES:
-            raise Invalid(f"invalid mode: {mode}")
-        writable = writable and option not in ("ro", "rro")
-        copy = copy and option != "nocopy"
+    known = [[option for option in options if option in group] for group in _MODES]
+    if sum(map(len, known)) != len(options) or any(len(given) > 1 for given in known):
+        raise Invalid(f"invalid mode: {mode}")
+    propagation = "".join(known[-1])
+    writable, copy = not {"ro", "rro"} & set(options), "nocopy" not in options
     if source.startswith("/"):
-        if "nocopy" in mode.split(","):
+        if not copy:
             raise Invalid(f"invalid mode: {mode} (nocopy is for volumes)")
         return MountPoint("bind", destination, os.path.normpath(source), mode=mode, read_write=writable,
                           propagation=propagation or "rprivate", options=["create"])  # fmt: skip
@@ -137,6 +140,7 @@ def _bind(text: str, volumes: Volumes) -> MountPoint:
 
 
 def _mount(mount: Mount, volumes: Volumes) -> MountPoint:
+    _check_fields(mount)
     destination = _clean(mount.target)
     if mount.type == "bind":
         options = mount.bind_options
@@ -152,7 +156,15 @@ def _mount(mount: Mount, volumes: Volumes) -> MountPoint:
         create = bool(options and options.create_mountpoint)
         if not create and not os.path.exists(mount.source):
             raise Invalid(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
-        flags = [*(["create"] if create else []), *(["nonrecursive"] if options and options.non_recursive else [])]
+        flags = [
+            flag
+            for flag, given in (
+                ("create", create),
+                ("nonrecursive", options and options.non_recursive),
+                ("writable-below", options and options.read_only_non_recursive),
+            )
+            if given
+        ]
         return MountPoint("bind", destination, os.path.normpath(mount.source), read_write=not mount.read_only,
                           propagation=propagation or "rprivate", options=flags)  # fmt: skip
     if mount.type == "volume":
@@ -170,8 +182,6 @@ def _mount(mount: Mount, volumes: Volumes) -> MountPoint:
                           not mount.read_only, options=[f"subpath={subpath}"] if subpath else [], copy=copy,
                           anonymous=not mount.source)  # fmt: skip
     if mount.type == "tmpfs":
-        if mount.source:
-            raise Invalid('invalid mount config for type "tmpfs": field Source must not be specified')
         options_list = []
         if mount.tmpfs_options and mount.tmpfs_options.size_bytes:
             options_list.append(f"size={mount.tmpfs_options.size_bytes}")
@@ -185,6 +195,28 @@ def _mount(mount: Mount, volumes: Volumes) -> MountPoint:
     if mount.type in ("image", "npipe", "cluster"):
         raise Unsupported(f'mount type "{mount.type}" is not supported')
     raise Invalid(f'mount type unknown: "{mount.type}"')
+
+
+def _check_fields(mount: Mount) -> None:
+    """Raise `Invalid` for what a mount of its type must have or cannot have, in Docker's words."""
+    given = {"bind": ("BindOptions", mount.bind_options), "volume": ("VolumeOptions", mount.volume_options),
+             "tmpfs": ("TmpfsOptions", mount.tmpfs_options)}  # fmt: skip
+    if mount.type not in given:
+        return
+    problem = ""
+    if not mount.target:
+        problem = "field Target must not be empty"
+    elif mount.type == "bind" and not mount.source:
+        problem = "field Source must not be empty"
+    elif mount.type == "tmpfs" and mount.source:
+        problem = "field Source must not be specified"
+    elif mount.bind_options and mount.bind_options.read_only_non_recursive and not mount.read_only:
+        problem = "ReadOnlyNonRecursive needs ReadOnly"
+    for kind, (field, options) in given.items():
+        if kind != mount.type and options is not None:
+            problem = problem or f"field {field} must not be specified"
+    if problem:
+        raise Invalid(f'invalid mount config for type "{mount.type}": {problem}')
 
 
 def _from_container(entry: str, find: Find) -> list[MountPoint]:
@@ -284,7 +316,7 @@ async def specification(points: list[MountPoint], volumes: Volumes, container: s
                 os.makedirs(source, 0o755, exist_ok=True)
             options = ["bind" if "nonrecursive" in point.options else "rbind", point.propagation or "rprivate"]
             if not point.read_write:
-                options += ["ro", "rro"]
+                options += ["ro"] if "writable-below" in point.options else ["ro", "rro"]
             found.append({"destination": point.destination, "type": "bind", "source": source, "options": options})
     except OSError as error:
         _give_back(taken, volumes, container)

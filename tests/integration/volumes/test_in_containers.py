@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,44 @@ def test_what_is_refused_leaves_no_volume(engine: Engine, options: list[str], me
     done = engine.docker("create", *options, "busybox", check=False)
     assert message in done.stderr
     assert names(engine) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ({"Binds": ["store:/x:ro,rw"]}, "invalid mode: ro,rw"),
+        ({"Binds": ["/tmp:/x:z,Z"]}, "invalid mode: z,Z"),
+        ({"Binds": ["a:/b:ro:d"]}, "invalid volume specification: 'a:/b:ro:d'"),
+        ({"Mounts": [{"Type": "volume"}]}, 'for type "volume": field Target must not be empty'),
+        ({"Mounts": [{"Type": "bind", "Target": "/x"}]}, 'for type "bind": field Source must not be empty'),
+        ({"Mounts": [{"Type": "tmpfs", "Target": "/x", "Source": "y"}]}, 'type "tmpfs": field Source must not be specified'),
+        ({"Mounts": [{"Type": "volume", "Target": "/x", "BindOptions": {}}]}, "field BindOptions must not be specified"),
+        ({"Mounts": [{"Type": "tmpfs", "Target": "/x", "VolumeOptions": {}}]}, "field VolumeOptions must not be specified"),
+        ({"Mounts": [{"Type": "what", "Target": "/x"}]}, 'mount type unknown: "what"'),
+        ({"Tmpfs": {"/x": "bogus"}}, "invalid tmpfs option 'bogus'"),
+    ],
+)  # fmt: skip
+def test_bad_requests(engine: Engine, host: dict[str, object], message: str) -> None:
+    status, found = engine.api("POST", "/containers/create", {"Image": "busybox", "HostConfig": host})
+    assert status == 400
+    assert message in found["message"]
+    assert names(engine) == []
+
+
+@pytest.mark.parametrize(("recursive", "writable"), [("enabled", False), ("writable", True)])
+def test_read_only_binds_and_what_is_below(
+    tmp_path: Path, new_engine: Callable[..., Engine], recursive: str, *, writable: bool
+) -> None:
+    below = tmp_path / "bound/below"
+    below.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "below", below], check=True)
+    try:
+        engine = new_engine()
+        mount = f"type=bind,src={tmp_path}/bound,dst=/x,readonly,bind-recursive={recursive}"
+        engine.docker("run", "--rm", "--mount", mount, "busybox", "touch", "/x/below/file", check=False)
+        assert (below / "file").exists() == writable
+    finally:
+        subprocess.run(["umount", below], check=True)
 
 
 def test_volume_driver(engine: Engine) -> None:
