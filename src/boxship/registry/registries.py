@@ -153,6 +153,7 @@ class Registries:
             if known[0] == signature:
                 return known[1]
             self._retired.append(known[1])  # something may still be on its way there
+            self._schemes.pop(endpoint, None)  # what was spoken without these files says nothing
         client = self._new_client(endpoint)
         self._clients[key] = signature, client
         return client
