@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 SECONDS = 30.0
 """How long anything that a test waits for may take."""
@@ -172,6 +173,14 @@ class Engine:
         return found
 
     # --- what tests need again and again ---
+
+    def events(self, name: str, *actions: str) -> list[dict[str, Any]]:
+        """The events of a container so far, of the actions given or of all."""
+        filters = {"container": [self.inspect(name)["Id"]], **({"event": list(actions)} if actions else {})}
+        query = urlencode({"since": "1", "until": f"{time.time():.9f}", "filters": json.dumps(filters)})
+        status, content = self.api("GET", f"/events?{query}")
+        assert status == 200, content
+        return [content] if isinstance(content, dict) else list(content or [])
 
     def add_busybox(self) -> None:
         self.docker("import", "--change", 'CMD ["sh"]', "--change", "ENV PATH=/bin", "-", "busybox", input=busybox_tar())

@@ -53,6 +53,8 @@ class _Live:
     restart: asyncio.TimerHandle | None = None
     last_delay: float = 0.0
     removing: bool = False
+    joined: bool = False
+    """Somebody has attached before the start: the keeper holds a stream for it."""
 
 
 class Containers:
@@ -209,7 +211,7 @@ class Containers:
         try:
             directory.mkdir(0o710)
             self.snapshotter.prepare(identity, image.layers)
-            await mounts.fill_volumes(points, image, self.snapshotter, self.volumes, identity)
+            await filling.fill_volumes(points, image, self.snapshotter, self.volumes, identity)
             if self.images.find(image.id) is None:
                 raise NotFound(f"No such image: {config.image}")  # removed while its files were copied
         except BaseException:
@@ -382,6 +384,7 @@ class Containers:
     async def stop(self, name: str, *, signal_name: str = "", seconds: int | None = None) -> bool:
         """Ask a container to end, and make it after `seconds` (-1: never); False where it did not run."""
         container = self.get(name)
+        number = parse_signal(signal_name or container.config.stop_signal or "SIGTERM")
         self._change(container.id, stopped_by_user=True)
         container = await self._settled(container.id)
         if self._cancel_restart(container.id):
@@ -390,7 +393,6 @@ class Containers:
         if not container.state.running:
             return False
         ended = self._wait_future(container.id)
-        number = parse_signal(signal_name or container.config.stop_signal or "SIGTERM")
         if seconds is None:
             seconds = container.config.stop_timeout if container.config.stop_timeout is not None else _STOP_SECONDS
         await self._signal(container, number)
@@ -498,6 +500,7 @@ class Containers:
         """Join a container's stdio: a stream socket's descriptor, the caller's to close."""
         if container.state.status == "paused":
             raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+        self._of(container.id).joined = not container.state.running
         reply = await self.keeper.ask(Attach(container.id, "", stdin, stdout, stderr, container.config.tty))
         self.publish("attach", container)
         return reply.descriptors[0]
@@ -571,6 +574,9 @@ class Containers:
                 ended = self._wait_future(container.id)
                 await self._signal(container, signal.SIGKILL)
                 await ended
+            if live.joined:
+                with contextlib.suppress(Unavailable):  # a keeper that is gone holds nothing
+                    await self.keeper.ask(Discard(container.id))
             await self.discard(self.get(container.id), volumes=volumes)
         finally:
             live.removing = False

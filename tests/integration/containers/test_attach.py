@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+
+import pytest
 from tests.support.engine import DOCKER, Engine, wait_until
 from tests.support.terminal import Terminal
 
@@ -106,3 +110,62 @@ def test_a_signal_is_passed_on(engine: Engine) -> None:
         run.process.terminate()
         assert run.wait() == 8
     wait_until(lambda: not engine.inspect("it")["State"]["Running"], "it has ended")
+
+
+def test_a_signal_is_not_passed_on_without_a_proxy(engine: Engine) -> None:
+    script = "trap 'exit 8' TERM; echo ready; while :; do sleep 0.01; done"
+    with terminal(engine, "run", "--sig-proxy=false", "--name", "it", "busybox", "sh", "-c", script) as run:
+        run.expect("ready")
+
+        def terminated() -> bool:
+            run.process.terminate()  # the client goes at the third time of asking
+            return run.process.poll() is not None
+
+        wait_until(terminated, "the client has ended")
+    assert engine.inspect("it")["State"]["Running"]
+    assert engine.events("it", "kill") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "out", "err"),
+    [
+        (("-a", "stdout"), "out\n", ""),
+        (("-a", "stderr"), "", "err\n"),
+        (("-a", "stdout", "-a", "stderr"), "out\n", "err\n"),
+        (("-i", "-a", "stdin", "-a", "stdout"), "out\n", ""),
+    ],
+)
+def test_streams_chosen(engine: Engine, options: tuple[str, ...], out: str, err: str) -> None:
+    done = engine.docker("run", "--name", "it", *options, "busybox", "sh", "-c", "cat; echo out; echo err >&2", input="")
+    assert (done.stdout, done.stderr) == (out, err)
+    logged = engine.docker("logs", "it")
+    assert (logged.stdout, logged.stderr) == ("out\n", "err\n")
+
+
+def test_only_stdin_attached(engine: Engine) -> None:
+    # the client has written all and gone before the container starts
+    engine.docker("run", "-i", "-a", "stdin", "--name", "it", "busybox", "cat", input="fed\n")
+    engine.docker("wait", "it")
+    assert engine.out("logs", "it") == "fed"
+
+
+def test_attached_to_what_never_starts(engine: Engine) -> None:
+    engine.docker("create", "-i", "--name", "it", "busybox", "cat")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(engine.socket))
+        path = "/containers/it/attach?stream=1&stdin=1&stdout=1"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+        engine.docker("rm", "it")
+        assert connection.recv(4096) == b""
+
+
+def test_two_attached_see_the_same(engine: Engine) -> None:
+    engine.docker("run", "-d", "-i", "--name", "it", "busybox", "sh", "-c", "read line; echo got $line")
+    command = [DOCKER, "attach", "--no-stdin", "it"]
+    with subprocess.Popen(command, env=engine.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as other:
+        wait_until(lambda: engine.events("it", "attach"), "the other has attached")
+        assert engine.docker("attach", "it", input="this\n").stdout == "got this\n"
+        assert other.communicate(timeout=30)[0] == b"got this\n"

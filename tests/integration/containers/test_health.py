@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,10 +80,7 @@ def test_events_and_exec_form(engine: Engine) -> None:
     assert health(engine)["FailingStreak"] == 0
     assert len(health(engine)["Log"]) <= 5
     engine.docker("kill", "it")
-    ended = engine.inspect("it")["State"]["FinishedAt"]
-    identity = engine.inspect("it")["Id"]
-    told = engine.out("events", "--since", "5m", "--until", ended, "--filter", f"container={identity}", "--format", "{{json .}}")
-    actions = [json.loads(line)["Action"] for line in told.splitlines()]
+    actions = [event["Action"] for event in engine.events("it")]
     told_first = [action for action in actions if action.startswith("health")][:2]  # a probe may end with the container
     assert told_first == ["health_status: unhealthy", "health_status: healthy"]
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
+import socket
 import subprocess
+from collections.abc import Callable, Iterator
 
+import pytest
 from tests.support.engine import DOCKER, Engine, wait_until
 
 TRAP = "trap 'echo {0}; exit 3' {0}; echo ready; while :; do sleep 0.01; done"
@@ -124,3 +130,130 @@ def test_twenty_leave_nothing(engine: Engine) -> None:
         assert engine.api("POST", f"/containers/{name}/start")[0] == 204
     engine.docker("rm", "-f", *names)
     assert list((engine.data_root / "containers").iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart"])
+def test_timeout_of_the_command(engine: Engine, verb: str) -> None:
+    script = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
+    engine.docker("run", "-d", "--name", "it", "--stop-timeout", "1000", "busybox", "sh", "-c", script)
+    wait_until(lambda: "ready" in engine.out("logs", "it"), "it ignores the signal")
+    engine.docker(verb, "-t", "0", "it")
+    assert [event["Actor"]["Attributes"]["signal"] for event in engine.events("it", "kill")] == ["15", "9"]
+    assert engine.inspect("it")["State"]["Running"] == (verb == "restart")
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart"])
+def test_signal_of_the_command(engine: Engine, verb: str) -> None:
+    ready(engine, "--stop-signal", "USR2", signal="USR1")
+    assert "invalid signal: SIGNONE" in engine.docker(verb, "-s", "SIGNONE", "it", check=False).stderr
+    engine.docker(verb, "-s", "SIGUSR1", "it")
+    assert "USR1" in engine.out("logs", "it").split()
+    if verb == "stop":
+        assert engine.inspect("it")["State"]["ExitCode"] == 3
+
+
+def test_stop_that_waits_as_long_as_it_takes(engine: Engine) -> None:
+    script = "trap 'while [ ! -e /go ]; do sleep 0.01; done; exit 5' TERM; echo ready; while :; do sleep 0.01; done"
+    engine.docker("run", "-d", "--name", "it", "busybox", "sh", "-c", script)
+    wait_until(lambda: "ready" in engine.out("logs", "it"), "it has set its trap")
+    with subprocess.Popen([DOCKER, "stop", "-t", "-1", "it"], env=engine.environment(), stdout=subprocess.DEVNULL) as stopping:
+        wait_until(lambda: engine.events("it", "kill"), "it has been told")
+        assert stopping.poll() is None
+        engine.docker("exec", "it", "touch", "/go")
+        assert stopping.wait(30) == 0
+    assert engine.inspect("it")["State"]["ExitCode"] == 5
+
+
+def test_restart_of_what_does_not_run(engine: Engine) -> None:
+    engine.docker("create", "--name", "it", "busybox", "sleep", "1000")
+    engine.docker("restart", "it")
+    assert engine.inspect("it")["State"]["Running"]
+
+
+def test_stop_of_what_is_paused(engine: Engine) -> None:
+    ready(engine)
+    engine.docker("pause", "it")
+    engine.docker("stop", "it")
+    state = engine.inspect("it")["State"]
+    assert (state["ExitCode"], state["Paused"], state["Running"]) == (3, False, False)
+
+
+def test_restart_and_start_of_what_is_paused(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "it", "--init", "busybox", "sleep", "1000")
+    engine.docker("pause", "it")
+    assert "cannot start a paused container" in engine.docker("start", "it", check=False).stderr
+    engine.docker("restart", "it")
+    state = engine.inspect("it")["State"]
+    assert (state["Paused"], state["Running"]) == (False, True)
+    engine.docker("pause", "it")
+    engine.docker("kill", "it")
+    assert engine.inspect("it")["State"]["ExitCode"] == 137
+
+
+@contextlib.contextmanager
+def waiting(engine: Engine, condition: str) -> Iterator[Callable[[], object]]:
+    """A request that waits; the callable gives the status code that it was told."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(engine.socket))
+        path = f"/containers/it/wait?condition={condition}"
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = connection.makefile("rb")
+        assert answer.readline().startswith(b"HTTP/1.1 200")  # it waits from now on
+        yield lambda: json.loads(re.findall(rb"\{.*\}", answer.read())[0])["StatusCode"]
+
+
+def test_wait_for_the_next_exit(engine: Engine) -> None:
+    engine.docker("run", "--name", "it", "busybox", "sh", "-c", "test -e /again && exit 4; touch /again; exit 3", check=False)
+    assert engine.out("wait", "it") == "3"
+    with waiting(engine, "next-exit") as told:
+        engine.docker("start", "it")
+        assert told() == 4
+
+
+@pytest.mark.parametrize("state", ["created", "running"])
+def test_wait_for_the_removal(engine: Engine, state: str) -> None:
+    engine.docker("create", "--name", "it", "busybox", "sleep", "1000")
+    if state == "running":
+        engine.docker("start", "it")
+    with waiting(engine, "removed") as told:
+        engine.docker("rm", "-f", "it")
+        assert told() == (137 if state == "running" else 0)
+
+
+def test_wait_for_nothing_known(engine: Engine) -> None:
+    engine.docker("create", "--name", "it", "busybox")
+    assert engine.api("POST", "/containers/it/wait?condition=sunset")[0] == 400
+
+
+def test_rename_while_it_runs(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "it", "busybox", "sleep", "1000")
+    engine.docker("rename", "it", "that")
+    assert engine.out("exec", "that", "echo", "x") == "x"
+    engine.docker("run", "-d", "--name", "it", "busybox", "sleep", "1000")  # the name is free again
+    for bad in ("-bad", "a/b", "x"):
+        assert engine.api("POST", f"/containers/that/rename?name={bad}")[0] == 400, bad
+    assert engine.api("POST", "/containers/that/rename?name=that")[0] == 400
+
+
+def test_prune(engine: Engine) -> None:
+    for name, role in (("first", "old"), ("second", "old"), ("third", "new")):
+        engine.docker("run", "--name", name, "-l", f"role={role}", "busybox", "sh", "-c", "head -c 100000 /dev/zero >/big")
+    engine.docker("run", "-d", "--name", "runs", "busybox", "sleep", "1000")
+
+    def left() -> set[str]:
+        return set(engine.out("ps", "-a", "--format", "{{.Names}}").split())
+
+    assert "Total reclaimed space: 0B" in engine.out("container", "prune", "-f", "--filter", "until=10m")
+    engine.docker("container", "prune", "-f", "--filter", f"until={engine.inspect('second')['Created']}")
+    assert left() == {"second", "third", "runs"}
+    engine.docker("container", "prune", "-f", "--filter", "label!=role=new")
+    assert left() == {"third", "runs"}
+    engine.docker("container", "prune", "-f", "--filter", "label=role=old")
+    assert left() == {"third", "runs"}
+    third = engine.inspect("third")["Id"]
+    told = engine.out("container", "prune", "-f")
+    assert third in told
+    assert "Total reclaimed space: 1" in told  # 100 kB and what the filesystem rounds it up to
+    assert left() == {"runs"}
+    assert engine.docker("container", "prune", "-f", "--filter", "colour=red", check=False).returncode != 0

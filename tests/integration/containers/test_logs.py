@@ -50,6 +50,40 @@ def test_a_line_without_an_end(engine: Engine) -> None:
     assert engine.docker("logs", "it").stdout == "unfinished"
 
 
+def test_of_what_has_stopped_and_of_what_has_gone(engine: Engine) -> None:
+    engine.docker("run", "--name", "it", "busybox", "echo", "kept")
+    assert engine.out("logs", "it") == "kept"
+    assert engine.out("logs", "-f", "it") == "kept"
+    engine.docker("rm", "it")
+    assert "No such container: it" in engine.docker("logs", "it", check=False).stderr
+    engine.docker("create", "--name", "it", "busybox")
+    assert engine.docker("logs", "it").stdout == ""
+
+
+def test_following_through_rotations(engine: Engine) -> None:
+    # more is written than the log keeps, step by step; the follower has every line
+    script = "for step in 1 2 3 4; do seq $((step * 20 - 19)) $((step * 20)); while [ ! -e /go$step ]; do sleep 0.01; done; done"
+    options = ("--log-opt", "max-size=1k", "--log-opt", "max-file=3")
+    engine.docker("run", "-d", "--name", "it", *options, "busybox", "sh", "-c", script)
+    with subprocess.Popen([DOCKER, "logs", "-f", "it"], env=engine.environment(), stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        for step in range(1, 5):
+            found = [int(follower.stdout.readline()) for _ in range(20)]
+            assert found == list(range(step * 20 - 19, step * 20 + 1))
+            engine.docker("exec", "it", "touch", f"/go{step}")
+        assert follower.stdout.read() == ""
+    assert len(engine.out("logs", "it").split()) < 80
+
+
+def test_following_ends_with_the_container(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "it", "busybox", "sh", "-c", "echo first; exec sleep 1000")
+    with subprocess.Popen([DOCKER, "logs", "-f", "it"], env=engine.environment(), stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == "first\n"
+        engine.docker("rm", "-f", "it")
+        assert follower.wait(30) == 0
+
+
 def test_rotation(engine: Engine) -> None:
     options = ("--log-opt", "max-size=10k", "--log-opt", "max-file=3")
     engine.docker("run", "--name", "it", *options, "busybox", "seq", "2000")

@@ -33,6 +33,34 @@ def test_filters(engine: Engine) -> None:
         assert names(engine, "-a", "--filter", query) == found, query
 
 
+def test_filters_by_network_and_port(engine: Engine) -> None:
+    engine.docker("network", "create", "net")
+    engine.docker("run", "-d", "--name", "on", "--network", "net", "-p", "127.0.0.1::80", "--expose", "9000-9002/udp", "busybox",
+                  "sleep", "1000")  # fmt: skip
+    engine.docker("create", "--name", "off", "busybox")
+    port = int(engine.out("port", "on", "80").rpartition(":")[2])
+    net = engine.out("network", "inspect", "-f", "{{.Id}}", "net")
+    for query, found in {
+        "network=net": {"on"}, f"network={net}": {"on"}, "network=bridge": {"off"}, f"publish={port}": {"on"},
+        f"publish={port}/udp": set(), f"publish={port - 1}-{port + 1}/tcp": {"on"}, "expose=9001/udp": {"on"},
+        "expose=80": {"on"}, "expose=9001": set(), "expose=8000-9500/udp": {"on"},
+    }.items():  # fmt: skip
+        assert names(engine, "-a", "--filter", query) == found, query
+
+
+def test_filter_by_ancestor(engine: Engine) -> None:
+    engine.docker("create", "--name", "base", "busybox")
+    engine.docker("commit", "base", "child")
+    try:
+        engine.docker("create", "--name", "derived", "child")
+        image = engine.inspect("base")["Image"]
+        for query, found in {"busybox": {"base", "derived"}, image: {"base", "derived"}, "child": {"derived"}}.items():
+            assert names(engine, "-a", "--filter", f"ancestor={query}") == found, query
+    finally:
+        engine.clean()
+        engine.docker("rmi", "child")
+
+
 @pytest.mark.parametrize("query", ["status=sleeping", "colour=red", "expose=x", "exited=x", "health=ill", "name=["])
 def test_bad_filters(engine: Engine, query: str) -> None:
     engine.docker("create", "busybox")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.support.engine import Engine, busybox_tar, wait_until
+
+NewEngine = Callable[..., Engine]
 
 
 def test_output_and_exit_code(engine: Engine) -> None:
@@ -160,6 +165,29 @@ def test_pull(engine: Engine) -> None:
         engine.docker("rmi", "127.0.0.1:1/busybox")
 
 
+def test_pull_from_a_registry(new_engine: NewEngine) -> None:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+    engine = new_engine("--registry-listen", f"127.0.0.1:{port}")
+    name = f"127.0.0.1:{port}/busybox"
+    engine.docker("tag", "busybox", name)
+    engine.docker("push", name)
+    engine.docker("rmi", name)
+    missing = engine.docker("run", "--rm", name, "echo", "ran")
+    assert missing.stdout == "ran\n"
+    assert f"Unable to find image '{name}:latest' locally" in missing.stderr
+    assert "Pull complete" in missing.stderr or "Already exists" in missing.stderr or "Downloaded newer image" in missing.stderr
+    assert engine.docker("run", "--rm", name, "echo", "ran").stderr == ""
+    always = engine.docker("run", "--rm", "--pull", "always", name, "echo", "ran")
+    assert always.stdout == "ran\n"
+    assert f"Status: Image is up to date for {name}:latest" in always.stderr
+    assert engine.docker("create", "--pull", "always", "-q", name).stderr == ""
+    engine.clean()
+    engine.docker("rmi", name)
+    assert engine.docker("run", "--rm", "--pull", "never", name, "true", check=False).returncode == 125
+
+
 def test_pull_never_of_what_is_not_here(engine: Engine) -> None:
     done = engine.docker("run", "--rm", "--pull", "never", "nothing-like-it", "true", check=False)
     assert (done.returncode, "No such image: nothing-like-it:latest" in done.stderr) == (125, True)
@@ -168,3 +196,10 @@ def test_pull_never_of_what_is_not_here(engine: Engine) -> None:
 def test_a_port_on_localhost(engine: Engine) -> None:
     engine.docker("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
     assert engine.out("port", "web", "80").startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("volume", [(), ("-v", "named:/data")])
+def test_volume_driver_that_is_not_there(engine: Engine, volume: tuple[str, ...]) -> None:
+    done = engine.docker("create", "--volume-driver", "nosuch", *volume, "busybox", check=False)
+    assert (done.returncode, "--volume-driver" in done.stderr) == (1, True)
+    assert "named" not in engine.out("volume", "ls", "-q").split()

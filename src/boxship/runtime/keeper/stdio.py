@@ -132,7 +132,7 @@ class Stdio:
         self._input_ends = False
         self._attachments: list[Attachment] = []
         self.deserted: Callable[[], object] | None = None
-        """Called when the last reader goes, as long as the process has not started."""
+        """Called when the last reader goes and has left no input, as long as the process has not started."""
 
     @property
     def stdin_full(self) -> bool:
@@ -147,7 +147,7 @@ class Stdio:
         with contextlib.suppress(ValueError):
             self._attachments.remove(attachment)
         self.reader_caught_up()
-        if not self._attachments and self.deserted is not None:
+        if not (self._attachments or self._input or self._input_ends) and self.deserted is not None:
             self.deserted()
 
     def connect(self, stdin: int, stdout: int, stderr: int) -> None:
