@@ -139,14 +139,13 @@ def test_a_link_in_the_image_redirects_no_mount(engine: Engine, outside: Outside
     what is masked is masked, and nothing is made at the host's place that the link names."""
     targets = {"absolute": str(outside.place), "up": f"{UP}{outside.place}", "through proc": f"/proc/1/root{outside.place}"}
     import_image(engine, evil, link(path, targets[way]), without=path)
-    mounts = Path("/proc/self/mountinfo").read_text()
     script = "cat /proc/interrupts | wc -c; (echo x >/proc/sys/kernel/printk) 2>/dev/null && echo wrote; ls /dev/fuse; true"
     done = engine.docker("run", "--rm", "-t", evil, "sh", "-c", script, check=False)
     if done.returncode == 0:
         assert "wrote" not in done.stdout
         assert path == "proc" or done.stdout.splitlines()[0] == "0"
     assert outside.untouched()
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert str(outside.place) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_a_link_swapped_in_a_shared_volume_redirects_no_mount(engine: Engine, outside: Outside, python: Python) -> None:
