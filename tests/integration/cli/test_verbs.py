@@ -62,8 +62,10 @@ def test_copies_both_ways(boxship: Boxship, tmp_path: Path) -> None:
 
 
 def test_builds_a_directory_without_what_is_ignored(boxship: Boxship, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY . /c\nRUN test -f /c/kept && test ! -e /c/lost\n")
-    (tmp_path / ".dockerignore").write_text("lost\n")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\nCOPY . /c\nRUN test -f /c/kept && test ! -e /c/lost -a ! -e /c/Dockerfile\n"
+    )
+    (tmp_path / ".dockerignore").write_text("lost\nDockerfile\n")
     (tmp_path / "kept").touch()
     (tmp_path / "lost").touch()
     boxship("build", "-q", "-t", "built", str(tmp_path))
