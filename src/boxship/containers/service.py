@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from boxship.containers import environment, log_options, mounts, names, request, restart, specification
+from boxship.containers import environment, filling, log_options, mounts, names, request, restart, specification
 from boxship.containers.config import ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig
 from boxship.containers.keeper import Keeper, StartFailed
 from boxship.containers.launch import Launcher
