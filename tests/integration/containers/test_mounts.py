@@ -236,6 +236,21 @@ def test_bad_mount(engine: Engine, text: str, message: str) -> None:
     assert message in done.stderr
 
 
+def test_a_link_to_nothing_as_a_target(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    links = "ln -s /made/deep /absolute; ln -s ../../../../made/file /etc/relative; ln -s chain2 /chain1; ln -s /made/c /chain2"
+    engine.docker("build", "-q", "-t", "linked", "-", input=f"FROM busybox\nRUN {links}; ln -s /round /round\n")
+    try:
+        volumes = ("-v", f"{tmp_path}:/absolute", "-v", f"{tmp_path}/file:/etc/relative", "-v", f"{tmp_path}:/chain1/below")
+        script = "cat /made/deep/file /made/file /made/c/below/file"
+        assert engine.out("run", "--rm", *volumes, "linked", "sh", "-c", script) == "content" * 3
+        done = engine.docker("run", "--rm", "-v", f"{tmp_path}:/round", "linked", "true", check=False)
+        assert "too many levels of symbolic links" in done.stderr
+    finally:
+        engine.clean()
+        engine.docker("rmi", "linked")
+
+
 def test_a_link_in_the_image_leads_no_mount_astray(engine: Engine) -> None:
     engine.docker("run", "--name", "made", "busybox", "ln", "-s", "../../../../var", "/data")
     engine.docker("commit", "made", "linked")

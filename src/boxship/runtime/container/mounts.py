@@ -158,8 +158,11 @@ def _clone(source: str, namespace: str | None, *, recursive: bool) -> int:
         os.close(other)
 
 
-def open_target(root: int, path: str, *, directory: bool) -> int:
-    """An O_PATH descriptor of a mount's target below the root; made, with its parents, where it is missing."""
+def open_target(root: int, path: str, *, directory: bool, links: int = 40) -> int:
+    """An O_PATH descriptor of a mount's target below the root; made, with its parents, where it is missing.
+
+    A link that leads to nothing is followed, inside the root, and what is missing made there.
+    """
     try:
         return open_in_root(root, path, os.O_PATH)
     except FileNotFoundError:
@@ -173,6 +176,13 @@ def open_target(root: int, path: str, *, directory: bool) -> int:
             try:
                 found = open_in_root(root, so_far, os.O_PATH)
             except FileNotFoundError:
+                link = _link(parent, part)
+                if link is not None:
+                    if not links:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+                    above = [] if link.startswith("/") else parts[:depth]
+                    leads_to = "/".join([*above, link, *parts[depth + 1 :]])
+                    return open_target(root, leads_to, directory=directory, links=links - 1)
                 if last and not directory:
                     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o644, dir_fd=parent))
                 else:
@@ -184,6 +194,13 @@ def open_target(root: int, path: str, *, directory: bool) -> int:
         return os.dup(parent)
     finally:
         os.close(parent)
+
+
+def _link(directory: int, name: str) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError:
+        return None
 
 
 def mask_paths(root: int, masked: list[str], read_only: list[str]) -> None:
