@@ -66,7 +66,11 @@ def look() -> Host:
 
 def _mounts() -> frozenset[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return frozenset(f"{fields[4]} (mount {fields[0]})" for fields in map(str.split, lines))
+    own = Path(tempfile.gettempdir()).parent
+    found = [(fields[4], fields[0]) for fields in map(str.split, lines)]
+    # other sessions of these tests have directories beside this one's
+    return frozenset(f"{path} (mount {number})" for path, number in found
+                     if path.startswith(f"{own}/") or not path.startswith(f"{own.parent}/pytest-"))  # fmt: skip
 
 
 def _cgroups(strangers: set[str]) -> frozenset[str]:
@@ -77,7 +81,13 @@ def _cgroups(strangers: set[str]) -> frozenset[str]:
         if hierarchy.name.startswith("boxship"):
             found.add(hierarchy.path)
         found |= {entry.path for entry in os.scandir(hierarchy.path) if entry.name.startswith("boxship")}
-    return frozenset(path for path in found if os.path.basename(path) not in strangers)
+    return frozenset(path for path in found if os.path.basename(path) not in strangers and not _of_another_session(path))
+
+
+def _of_another_session(cgroup: str) -> bool:
+    """Whether a control group is one that tests/support/runtime.py makes, of another process."""
+    match = re.search(r"/boxship-test-(\d+)-", cgroup)
+    return match is not None and int(match[1]) != os.getpid()
 
 
 def _links(strangers: set[str]) -> frozenset[str]:

@@ -124,7 +124,7 @@ class Runtime:
         self.exec_root = directory / "run"
         self.exec_root.mkdir(parents=True)
         self.busybox = make_busybox(directory / "busybox")
-        self.group = f"/boxship-test-{secrets.token_hex(4)}"
+        self.group = f"/boxship-test-{os.getpid()}-{secrets.token_hex(4)}"
         self.cgroups = cgroups.detect()
         self.cgroups.create(self.group)
         self.seccomp = Seccomp(directory / "seccomp")
