@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 
 from boxship.cli import endpoint
 from boxship.errors import BoxshipError, Conflict, Denied, Invalid, NotFound, Unavailable
-from boxship.http.client import Client, ClientResponse, quoted
+from boxship.http.client import Client, ClientResponse, Connection, quoted
 
 API_VERSION = "1.47"
 _TOO_NEW = re.compile(r"client version \S+ is too new\. Maximum supported API version is (\d+\.\d+)")
@@ -111,7 +110,7 @@ class Session:
         data = self.call("DELETE", path, query=query).read()
         return json.loads(data) if data.strip() else None
 
-    def hijack(self, path: str, *, query: Query | None = None, body: Any = None) -> tuple[socket.socket, bytes]:
+    def hijack(self, path: str, *, query: Query | None = None, body: Any = None) -> tuple[Connection, bytes]:
         """Ask for a raw stream: the socket, and what came early. Raises the engine's error."""
         response, connection, early = self.client.hijack("POST", f"/v{self._version}{path}", query=_given(query), json_body=body)
         if response.status >= 400:

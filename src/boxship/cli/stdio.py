@@ -14,6 +14,8 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from boxship.http.client import Connection
+
 _CHUNK = 1 << 16
 _HEADER = 8
 _FORWARDED = (
@@ -100,7 +102,7 @@ class DetachKeys:
         self._last = self._last[-len(self._sequence) :]
 
 
-def relay(connection: socket.socket, early: bytes, *, stdin: bool, framed: bool, keys: DetachKeys | None = None) -> None:
+def relay(connection: Connection, early: bytes, *, stdin: bool, framed: bool, keys: DetachKeys | None = None) -> None:
     """Carry our stdin to the process and its output to us, until its output ends."""
     if stdin:
         threading.Thread(target=_send, args=(connection, keys or DetachKeys()), name="stdin", daemon=True).start()
@@ -114,7 +116,7 @@ def relay(connection: socket.socket, early: bytes, *, stdin: bool, framed: bool,
     (write_frames if framed else write_raw)(parts())
 
 
-def _send(connection: socket.socket, keys: DetachKeys) -> None:
+def _send(connection: Connection, keys: DetachKeys) -> None:
     with contextlib.suppress(OSError):
         while data := os.read(0, _CHUNK):
             keys.see(data)

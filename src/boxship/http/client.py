@@ -6,11 +6,17 @@ Small to import: a command is over in the time that a library for all of HTTP ta
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from boxship.errors import Invalid, Unavailable
+
+if TYPE_CHECKING:
+    from boxship.http.tls import TLSConnection
+
+Connection: TypeAlias = "socket.socket | TLSConnection"
 
 _READ = 1 << 18
 _HEAD_LIMIT = 1 << 16
@@ -111,15 +117,19 @@ class Client:
                 link.socket.close()
         if link is None or found is None:
             link = _Link(self.connect())
-            found = link.exchange(method, path, fields, body)
-        if found is None:
-            raise Unavailable("the daemon closed the connection without an answer")
+            try:
+                found = link.exchange(method, path, fields, body)
+                if found is None:
+                    raise Unavailable("the daemon closed the connection without an answer")
+            except BaseException:
+                link.socket.close()
+                raise
         self._idle = link
         return ClientResponse(*found, link)
 
     def hijack(
         self, method: str, path: str, *, query: Any = None, json_body: Any = None
-    ) -> tuple[ClientResponse, socket.socket, bytes]:
+    ) -> tuple[ClientResponse, Connection, bytes]:
         """Ask for a raw stream: the response, the socket where it was granted, and bytes that came early."""
         response = self.request(method, path, query=query, json_body=json_body, headers={"Connection": "Upgrade", "Upgrade": "tcp"})
         link, self._idle = response._connection, None
@@ -135,7 +145,7 @@ class Client:
             self._idle.socket.close()
             self._idle = None
 
-    def connect(self) -> socket.socket:
+    def connect(self) -> Connection:
         """A bare connection to the host; raises `Unavailable`."""
         try:
             if self._unix is not None:
@@ -156,23 +166,39 @@ class Client:
             ) from error
         if self.tls is None:
             return connection
+        try:
+            return self._encrypted(connection, self.tls)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _encrypted(self, connection: socket.socket, files: TLS) -> Connection:
         import ssl
 
-        context = ssl.create_default_context(cafile=self.tls.ca if self.tls.verify else None)
-        if not self.tls.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        context.load_cert_chain(self.tls.certificate, self.tls.key)
+        from boxship.http.tls import TLSConnection
+
         try:
-            return context.wrap_socket(connection, server_hostname=self._address[0])
+            context = ssl.create_default_context(cafile=files.ca if files.verify else None)
+            if not files.verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            context.load_cert_chain(files.certificate, files.key)
+        except OSError as error:
+            names = ", ".join(name for name in (files.ca, files.certificate, files.key) if not os.access(name, os.R_OK))
+            raise Invalid(f"cannot use the files for TLS: {names or error}", hint="see --tlscacert, --tlscert, --tlskey") from error
+        try:
+            return TLSConnection(connection, context, self._address[0])
         except ssl.SSLError as error:
-            raise Unavailable(f"TLS with {self.host} failed: {error.reason}") from error
+            reason = str(getattr(error, "verify_message", "") or error.reason or error).lower().replace("_", " ")
+            raise Unavailable(f"TLS with {self.host} failed: {reason}") from error
+        except OSError as error:
+            raise Unavailable(f"TLS with {self.host} failed: {(error.strerror or str(error)).lower()}") from error
 
 
 class _Link:
     """One connection, and what was received on it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.socket = connection
         self.reusable = False
         """Whether the last response has been read to its end, and the connection stays."""
