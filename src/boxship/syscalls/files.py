@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from typing import Final
@@ -13,6 +14,10 @@ RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
+
+
+# a rename or a mount anywhere on the host meanwhile, and the kernel cannot vouch for a `..`: it says EAGAIN, try again
+_ATTEMPTS: Final = 128
 
 
 class _OpenHow(ctypes.Structure):
@@ -29,4 +34,7 @@ def open_in_root(
 ) -> int:
     """Open `path` as if the open directory `root` were `/`: links and `..` cannot leave it. Close-on-exec."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode if flags & (os.O_CREAT | os.O_TMPFILE) else 0, resolve)
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(BlockingIOError):
+            return syscall("openat2", root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
     return syscall("openat2", root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how), path=path)
