@@ -12,8 +12,9 @@ from boxship.containers import specification
 from boxship.containers.config import ContainerConfig, EndpointConfig, HostConfig, NetworkingConfig
 from boxship.containers.model import Container
 from boxship.errors import Invalid, Unsupported
+from boxship.network.bridge_options import INTERFACE
 from boxship.network.model import EndpointRequest, Network
-from boxship.network.service import OPTION_INTERFACE, Networks
+from boxship.network.service import Networks
 
 Find = Callable[[str], Container]
 
@@ -80,7 +81,7 @@ def check_endpoint(network: Network, endpoint: EndpointConfig) -> None:
     if own and own.link_local_ips:
         raise Unsupported("option LinkLocalIPs is not supported")
     for option in endpoint.driver_opts or {}:
-        if option != OPTION_INTERFACE:
+        if option != INTERFACE:
             raise Unsupported(f"endpoint option {option!r} is not supported by the bridge driver")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import itertools
 import os
 import re
 import secrets
@@ -18,8 +17,8 @@ import msgspec
 
 from boxship.errors import BoxshipError, Conflict, Denied, Invalid, NotFound, Unavailable, Unsupported
 from boxship.events.bus import Events
-from boxship.network import links, plugging, resolvers
-from boxship.network.addresses import AddressPool, Subnet, mac_of, parse_address, parse_subnet, split_pools
+from boxship.network import bridge_options, links, plugging, resolvers
+from boxship.network.addresses import AddressPool, Subnet, mac_of, parse_subnet, split_pools
 from boxship.network.dns import Resolver
 from boxship.network.firewall import Filtered, Firewall, redirect_resolver
 from boxship.network.model import (
@@ -45,23 +44,6 @@ PREDEFINED = ("bridge", "host", "none")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _SPARE = 6
 """How many namespaces wait on the default bridge for containers to come."""
-
-_OPTION_NAME = "com.docker.network.bridge.name"
-_OPTION_ICC = "com.docker.network.bridge.enable_icc"
-_OPTION_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
-_OPTION_HOST_IP = "com.docker.network.bridge.host_binding_ipv4"
-_OPTION_MTU = "com.docker.network.driver.mtu"
-_OPTION_PREFIX = "com.docker.network.container_iface_prefix"
-OPTION_INTERFACE = "com.docker.network.endpoint.ifname"
-"""An endpoint's own option: what its interface is called."""
-
-_INTERFACE = re.compile(r"(?!lo$)[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}")
-_SWITCHES = (_OPTION_ICC, _OPTION_MASQUERADE)
-_OPTIONS = frozenset(
-    {_OPTION_NAME, _OPTION_ICC, _OPTION_MASQUERADE, _OPTION_HOST_IP, _OPTION_MTU,
-     "com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6",
-     _OPTION_PREFIX}
-)  # fmt: skip
 
 
 class Networks:
@@ -100,7 +82,7 @@ class Networks:
         for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null")):
             if self._by_name(name) is None:
                 bridge = f"boxship{'-' if self._instance else '0'}{self._instance}"[:15] if driver == "bridge" else ""
-                options = _default_options(bridge) if bridge else {}
+                options = bridge_options.of_default(bridge) if bridge else {}
                 network = Network(secrets.token_hex(32), name, driver, time.time_ns(), bridge, options=options)
                 self._networks.put(network.id, network)
         default = self.get("bridge")
@@ -119,18 +101,24 @@ class Networks:
     async def _realise(self, network: Network) -> None:
         """Make a network's bridge where it is missing."""
         self._pools[network.id] = [AddressPool(pool) for pool in network.pools]
-        mtu = int(network.options.get(_OPTION_MTU, "1500"))
+        mtu = bridge_options.mtu(network)
 
         def make() -> int:
             route = self._workshop.route
             existing = links.list_links(route).get(network.bridge)
+            made = existing is None
             if existing is None:
                 route.request([links.make_bridge(network.bridge, mtu)])
                 existing = links.list_links(route)[network.bridge]
-            route.request(
-                links.add_address(existing.index, ipaddress.ip_interface(f"{pool.gateway}/{pool.subnet.prefixlen}"))
-                for pool in self._pools[network.id]
-            )
+            try:
+                route.request(
+                    links.add_address(existing.index, ipaddress.ip_interface(f"{pool.gateway}/{pool.subnet.prefixlen}"))
+                    for pool in self._pools[network.id]
+                )
+            except OSError:
+                if made:
+                    route.request([links.delete_link(existing.index)])
+                raise
             # a connection to 127.0.0.1 that leads to a container leaves over the bridge; the firewall's guard
             # keeps everything that comes over it from the host's loopback
             _write_sysctl(f"ipv4/conf/{network.bridge}/route_localnet", "1")
@@ -210,7 +198,10 @@ class Networks:
         if ipam_driver not in ("", "default"):
             raise NotFound(f'could not find plugin {ipam_driver}: plugin "{ipam_driver}" not found')
         options = options or {}
-        await self._check_options(options)
+        bridge_options.check(options)
+        bridge = options.get(bridge_options.NAME)
+        if bridge and bridge in await self._workshop.run(lambda: links.list_links(self._workshop.route)):
+            raise Conflict(f"cannot make bridge {bridge}: the host has an interface of that name", hint="Boxship makes its own")
         for option in ipam_options or {}:
             raise Unsupported(f"IPAM option {option!r} is not supported")
         pools = list(pools or [])
@@ -218,8 +209,7 @@ class Networks:
         versions = {parse_subnet(pool.subnet).version for pool in pools}
         if 4 not in versions:
             pools.insert(0, await self._free_pool())
-        if options.get("com.docker.network.enable_ipv6", "false").lower() in ("true", "1"):
-            ipv6 = True
+        ipv6 = ipv6 or options.get(bridge_options.IPV6, "false").lower() in bridge_options.TRUE
         if ipv6 and 6 not in versions:
             pools.append(Pool(f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::/64"))
         if 6 in versions and not ipv6:
@@ -229,7 +219,7 @@ class Networks:
         ]
         identity = secrets.token_hex(32)
         network = Network(
-            identity, name, "bridge", time.time_ns(), options.get(_OPTION_NAME) or f"br-{identity[:12]}", pools,
+            identity, name, "bridge", time.time_ns(), bridge or f"br-{identity[:12]}", pools,
             internal, ipv6, attachable, labels or {}, options,
         )  # fmt: skip
         try:
@@ -245,26 +235,6 @@ class Networks:
         self._networks.put(network.id, network)
         self._events.publish("network", "create", network.id, name=name, type="bridge")
         return network
-
-    async def _check_options(self, options: dict[str, str]) -> None:
-        for option, value in options.items():
-            if option not in _OPTIONS:
-                raise Invalid(f"network option {option!r} is not supported by the bridge driver")
-            if option in _SWITCHES and value.lower() not in ("true", "false", "1", "0"):
-                raise Invalid(f"invalid value for network option {option!r}: {value!r} is neither true nor false")
-            if option in (_OPTION_NAME, _OPTION_PREFIX) and not _INTERFACE.fullmatch(value):
-                raise Invalid(f"invalid value for network option {option!r}: {value!r} cannot name an interface")
-        mtu = options.get(_OPTION_MTU, "1500")
-        if not mtu.isdigit() or not 68 <= int(mtu) <= 65535:
-            raise Invalid(f"invalid value for network option {_OPTION_MTU!r}: {mtu!r} is no number from 68 to 65535")
-        if options.get("com.docker.network.enable_ipv4", "true").lower() in ("false", "0"):
-            raise Unsupported("networks without IPv4 are not supported")
-        name = options.get(_OPTION_NAME)
-        if name and name in await self._workshop.run(lambda: links.list_links(self._workshop.route)):
-            raise Conflict(f"cannot make bridge {name}: the host has an interface of that name", hint="Boxship makes its own")
-        host_ip = options.get(_OPTION_HOST_IP)
-        if host_ip:
-            parse_address(host_ip)
 
     def _check_overlap(self, pools: list[Pool]) -> None:
         for pool in pools:
@@ -417,7 +387,7 @@ class Networks:
         self, network: Network, request: EndpointRequest, taken_names: Iterable[str], container: str, name: str
     ) -> Endpoint:
         """Take addresses on a network."""
-        interface = _interface_name(network, request, set(taken_names))
+        interface = bridge_options.interface_name(network, request, set(taken_names))
         ipv4 = ipv6 = gateway = gateway6 = mac = ""
         taken: list[tuple[AddressPool, str]] = []
         try:
@@ -456,8 +426,8 @@ class Networks:
         network = self._networks.get(endpoint.network_id)
         assert network is not None
         plugging.plug(
-            self._workshop, namespace, endpoint, self._indexes[network.id], int(network.options.get(_OPTION_MTU, "1500")),
-            isolated=not _enabled(network, _OPTION_ICC),
+            self._workshop, namespace, endpoint, self._indexes[network.id], bridge_options.mtu(network),
+            isolated=not bridge_options.enabled(network, bridge_options.ICC),
         )  # fmt: skip
 
     async def _publish(self, name: str, requests: tuple[PortRequest, ...], endpoints: list[Endpoint]) -> list[PublishedPort]:
@@ -466,7 +436,7 @@ class Networks:
         if outward is None:
             return []
         network = self._networks.get(outward.network_id)
-        host_ip = (network.options if network else {}).get(_OPTION_HOST_IP, "")
+        host_ip = (network.options if network else {}).get(bridge_options.HOST_IP, "")
         ipv4, ipv6 = bare(outward.ipv4), bare(outward.ipv6)
         try:
             for request in requests:
@@ -696,36 +666,14 @@ def _namespace_of(pid: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _interface_name(network: Network, request: EndpointRequest, taken: set[str]) -> str:
-    asked = request.driver_options.get(OPTION_INTERFACE, "")
-    if asked:
-        if asked in taken or not _INTERFACE.fullmatch(asked):
-            raise Invalid(f"invalid interface name {asked!r}", hint="up to 15 characters, each interface its own")
-        return asked
-    prefix = network.options.get(_OPTION_PREFIX) or "eth"
-    return next(f"{prefix}{number}" for number in itertools.count() if f"{prefix}{number}" not in taken)
-
-
-def _default_options(bridge: str) -> dict[str, str]:
-    """What `docker network inspect bridge` shows."""
-    return {
-        "com.docker.network.bridge.default_bridge": "true", _OPTION_ICC: "true", _OPTION_MASQUERADE: "true",
-        _OPTION_NAME: bridge, _OPTION_MTU: "1500",
-    }  # fmt: skip
-
-
 def _subnets(network: Network) -> list[Subnet]:
     return [parse_subnet(pool.subnet) for pool in network.pools]
-
-
-def _enabled(network: Network, option: str) -> bool:
-    return network.options.get(option, "true").lower() not in ("false", "0")
 
 
 def _filtered(network: Network) -> Filtered:
     return Filtered(
         network.bridge, tuple(_subnets(network)), network.internal,
-        _enabled(network, _OPTION_MASQUERADE), _enabled(network, _OPTION_ICC),
+        bridge_options.enabled(network, bridge_options.MASQUERADE), bridge_options.enabled(network, bridge_options.ICC),
     )  # fmt: skip
 
 
