@@ -96,12 +96,14 @@ async def prune(services: Services, request: Request, version: Version) -> Respo
     for limit in ("keep-storage", "reserved-space", "max-used-space", "min-free-space"):
         if query.number(limit, 0):
             raise Unsupported(f"pruning the build cache down to a size ({limit}) is not supported", hint="filter with until=24h")
-    filters = Filters(query, ("until", "unused-for", "id"))
+    filters = Filters(query, ("until", "unused-for", "id", "label", "label!"))
     until = min(timestamp(values[0]) for name in ("until", "unused-for") if (values := filters.get(name) or [str(1 << 33)]))
 
     def accept(key: str, entry: CacheEntry) -> bool:
         ids = filters.get("id")
-        return entry.last_used < until and (not ids or any(key.startswith(identity) for identity in ids))
+        chosen = not ids or any(key.startswith(identity) for identity in ids)
+        # steps have no labels: `docker system prune` sends its filters here too
+        return chosen and entry.last_used < until and filters.labels(None)
 
     keys, freed = services.builder.prune(accept, all_entries=query.flag("all"))
     await services.database.committed()

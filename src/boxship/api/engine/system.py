@@ -180,7 +180,11 @@ def _wanted(event: Event, filters: Filters) -> bool:
         return not values or any(test(value) for value in values)
 
     def actor(value: str) -> bool:
-        return event.actor.startswith(value) or event.attributes.get("name") == value
+        return event.actor.startswith(value) or event.attributes.get("name", "").startswith(value)
+
+    # an image is in its own events and in those of its containers, with its tag or without
+    image = event.attributes.get("name" if event.kind == "image" else "image", "")
+    names = {name for text in (event.actor, image) for name in (text, _untagged(text))}
 
     return (
         any_of("type", lambda v: v == event.kind)
@@ -188,8 +192,16 @@ def _wanted(event: Event, filters: Filters) -> bool:
         and any_of("id", lambda v: event.actor.startswith(v))
         and any_of("scope", lambda v: v == "local")
         and filters.labels(event.attributes)
-        and all(kind not in filters or (event.kind == kind and any_of(kind, actor)) for kind in _KINDS)
+        and any_of("image", lambda v: v in names)
+        and all(kind not in filters or (event.kind == kind and any_of(kind, actor)) for kind in _KINDS if kind != "image")
     )
+
+
+def _untagged(name: str) -> str:
+    """A reference without its tag or digest."""
+    name = name.partition("@")[0]
+    repository, colon, tag = name.rpartition(":")
+    return repository if colon and "/" not in tag else name
 
 
 def _line(event: Event, version: Version, start: bytes) -> bytes:
