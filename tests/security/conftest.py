@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -29,6 +30,17 @@ def engine(attacked: Engine) -> Iterator[Engine]:
     """A daemon for the attacks of one module."""
     yield attacked
     attacked.clean()
+
+
+@pytest.fixture
+def new_engine(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
+    """Starts a daemon with the flags given; it ends after the test."""
+    with ExitStack() as stack:
+
+        def start(*flags: str, busybox: bool = True) -> Engine:
+            return stack.enter_context(running_engine(tmp_path / "engine", *flags, busybox=busybox))
+
+        yield start
 
 
 @dataclass(frozen=True)
