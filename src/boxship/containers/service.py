@@ -590,17 +590,20 @@ class Containers:
         if self._names.get(container.name) == container.id:
             del self._names[container.name]
         live = self._live.pop(container.id, None)
-        if volumes:
-            await mounts.remove_anonymous(container.mounts, self.volumes)
-        result = WaitResult(container.state.exit_code)
-        if live is not None:
-            self._tell_end(live, result)
-        for future in live.removed if live else []:
-            if not future.done():
-                future.set_result(result)
-        for hook in self.removed_hooks:
-            hook(container.id)
-        self.publish("destroy", container)
+        try:
+            if volumes and any(point.anonymous for point in container.mounts):
+                # goes on also where whoever asked for it has gone
+                await asyncio.shield(self.spawn(mounts.remove_anonymous(container.mounts, self.volumes)))
+        finally:
+            result = WaitResult(container.state.exit_code)
+            if live is not None:
+                self._tell_end(live, result)
+            for future in live.removed if live else []:
+                if not future.done():
+                    future.set_result(result)
+            for hook in self.removed_hooks:
+                hook(container.id)
+            self.publish("destroy", container)
 
     # --- with the daemon ---
 
