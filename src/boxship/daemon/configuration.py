@@ -197,16 +197,24 @@ def _checked(values: dict[str, Any]) -> Settings:
         if "=" not in label:
             raise Invalid(f"bad format for label {label!r}", hint="use KEY=VALUE")
     if settings.bip:
-        try:
-            ipaddress.ip_interface(settings.bip)
-        except ValueError as error:
-            raise Invalid(f"invalid --bip: {error}", hint="such as 172.17.0.1/16") from error
+        _check_bip(settings.bip)
     for name in ("max_concurrent_downloads", "max_concurrent_uploads", "shutdown_timeout"):
         if getattr(settings, name) < 1:
             raise Invalid(f"invalid {name.replace('_', '-')}: {getattr(settings, name)}", hint="at least 1")
     for host in settings.hosts:
         check_host(host, settings)
     return settings
+
+
+def _check_bip(text: str) -> None:
+    hint = "an IPv4 address of the bridge and the size of its network, such as 172.17.0.1/16"
+    try:
+        bridge = ipaddress.IPv4Interface(text)
+    except ValueError as error:
+        raise Invalid(f"invalid --bip: {error}", hint=hint) from error
+    network = bridge.network
+    if not 8 <= network.prefixlen <= 30 or bridge.ip in (network.network_address, network.broadcast_address):
+        raise Invalid(f"invalid --bip: {text} leaves no address to the bridge and its containers", hint=hint)
 
 
 def check_host(host: str, settings: Settings) -> None:

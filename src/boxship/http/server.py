@@ -30,6 +30,8 @@ HEADER_SECONDS = 60.0
 IDLE_SECONDS = 600.0
 """How long a connection is kept on which nothing comes."""
 
+DEFAULT_GROUP = "docker"
+
 _LINGER_SECONDS = 1.0
 _TAKEN_SECONDS = 1.0
 _HEAD_LIMIT = 64 << 10
@@ -46,17 +48,24 @@ class Server:
         self._connections: set[asyncio.Task[None]] = set()
         self._unix_paths: list[Path] = []
 
-    async def serve_unix(self, path: Path, *, mode: int = 0o660, group: str | None = "docker") -> None:
-        """Listen on a unix socket, owned by root and `group` where that exists; raises `Unavailable`."""
+    async def serve_unix(self, path: Path, *, mode: int = 0o660, group: str | None = DEFAULT_GROUP) -> None:
+        """Listen on a unix socket, owned by root and `group`; raises `Unavailable`.
+
+        The default group need not exist; another one must: raises `Invalid`.
+        """
+        try:
+            owner = grp.getgrnam(group).gr_gid if group else 0
+        except KeyError as error:
+            if group != DEFAULT_GROUP:
+                raise Invalid(f"group {group} does not exist") from error
+            owner = 0
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _clear(path)
             listener.bind(os.fspath(path))
             path.chmod(mode)
-            if group:
-                with contextlib.suppress(KeyError):
-                    os.chown(path, 0, grp.getgrnam(group).gr_gid)
+            os.chown(path, 0, owner)
         except OSError as error:
             listener.close()
             raise Unavailable(f"cannot listen on {path}: {(error.strerror or str(error)).lower()}") from error
