@@ -188,6 +188,10 @@ def _checked(values: dict[str, Any]) -> Settings:
     for name in ("data_root", "exec_root"):
         if name in values:
             values[name] = Path(values[name]).absolute()
+    if parent := values.get("cgroup_parent"):
+        if ".." in parent.split("/") or not parent.strip("/"):
+            raise Invalid(f"invalid --cgroup-parent: {parent}", hint="a path of a control group, such as /containers")
+        values["cgroup_parent"] = "/" + parent.strip("/")
     settings = Settings(**values)
     if settings.log_level not in _LEVELS:
         raise Invalid(f"invalid log level {settings.log_level!r}", hint=f"one of {', '.join(_LEVELS)}")

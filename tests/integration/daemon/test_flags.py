@@ -38,6 +38,7 @@ def refused(tmp_path: Path, *flags: str, roots: bool = True) -> str:
         (["--bip", "nonsense"], "invalid --bip"),
         (["--bip", "10.9.0.0/16"], "leaves no address"),
         (["--bip", "10.9.0.1"], "leaves no address"),
+        (["--cgroup-parent", "/../up"], "invalid --cgroup-parent"),
         (["--group", "nosuchgroup"], "group nosuchgroup"),
         (["--default-address-pool", "base=10.0.0.0"], "invalid default address pool"),
         (["--log-level", "loud"], "invalid log level"),
@@ -258,14 +259,14 @@ def test_sockets_passed_by_an_activator(tmp_path: Path, new_engine: NewEngine) -
 def test_flags_that_shape_the_engine(tmp_path: Path, new_engine: NewEngine) -> None:
     engine = new_engine(
         "--bip", "10.241.7.1/24", "--default-address-pool", "base=10.242.0.0/16,size=28", "--registry-mirror",
-        "http://127.0.0.1:9", "--insecure-registry", "plain.example:5000", "--cgroup-parent", "/boxship-own",
+        "http://127.0.0.1:9", "--insecure-registry", "plain.example:5000", "--cgroup-parent", "boxship-own/inner",
         "--log-driver", "local", "--no-new-privileges",
     )  # fmt: skip
     engine.docker("run", "-d", "--name", "one", "busybox", "sleep", "100")
     one = engine.inspect("one")
     assert one["NetworkSettings"]["Networks"]["bridge"]["Gateway"] == "10.241.7.1"
     assert one["HostConfig"]["LogConfig"]["Type"] == "local"
-    assert f"/boxship-own/{one['Id']}" in Path(f"/proc/{one['State']['Pid']}/cgroup").read_text()
+    assert f"/boxship-own/inner/{one['Id']}" in Path(f"/proc/{one['State']['Pid']}/cgroup").read_text()
     assert "NoNewPrivs:\t1" in engine.out("exec", "one", "grep", "NoNewPrivs", "/proc/1/status")
     engine.docker("network", "create", "net")
     subnet = engine.out("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", "net")
@@ -274,7 +275,7 @@ def test_flags_that_shape_the_engine(tmp_path: Path, new_engine: NewEngine) -> N
     assert registries["Mirrors"] == ["http://127.0.0.1:9"]
     assert registries["IndexConfigs"]["plain.example:5000"]["Secure"] is False
     engine.clean()
-    for group in Path("/sys/fs/cgroup").glob("**/boxship-own"):
+    for group in [*Path("/sys/fs/cgroup").glob("**/boxship-own/inner"), *Path("/sys/fs/cgroup").glob("**/boxship-own")]:
         group.rmdir()  # a parent that was asked for is not the daemon's to remove
 
 
