@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import os
 import re
@@ -179,6 +180,12 @@ class Networks:
             raise NotFound(f"network {name} not found")
         return matching[0]
 
+    def _exists(self, identity: str) -> Network:
+        found = self._networks.get(identity)
+        if found is None:
+            raise NotFound(f"network {identity} not found")
+        return found
+
     async def create(
         self, name: str, *, driver: str = "bridge", pools: list[Pool] | None = None, internal: bool = False,
         ipv6: bool = False, attachable: bool = False, labels: dict[str, str] | None = None,
@@ -268,7 +275,11 @@ class Networks:
             raise Denied(f"error while removing network: network {network.name} has active endpoints ({listed})")
         index = self._indexes.pop(network.id, None)
         if index is not None:
-            await self._workshop.run(lambda: self._workshop.route.request([links.delete_link(index)]))
+            try:
+                await self._workshop.run(lambda: self._workshop.route.request([links.delete_link(index)]))
+            except OSError as error:
+                if error.errno != errno.ENODEV:  # whoever took the bridge away has done our work
+                    raise Unavailable(f"cannot remove network {network.name}: {(error.strerror or '').lower()}") from error
         self._firewall.remove_network(_filtered(network))
         self._pools.pop(network.id, None)
         self._networks.delete(network.id)
@@ -333,8 +344,11 @@ class Networks:
                 resolver = await self._serve_names(attachment.container, namespace, upstreams, [])
             if attachment.ports:
                 ports = await self._publish(attachment.name, attachment.ports, endpoints)
+            for network in networks.values():
+                self._exists(network.id)  # somebody may have removed it meanwhile
         except BaseException:
             self._close_resolver(attachment.container)
+            self._let_go(ports, gateway_endpoint(endpoints))
             for endpoint in endpoints:
                 self._release(endpoint)
             os.close(namespace)
@@ -373,14 +387,18 @@ class Networks:
                     raise
                 return namespace
 
-            return await self._workshop.run(make), endpoints
-        except OSError as error:
+            making = asyncio.ensure_future(self._workshop.run(make))
+            try:
+                return await asyncio.shield(making), endpoints
+            except asyncio.CancelledError:
+                # the thread goes on; what it makes is for nobody
+                making.add_done_callback(_close_made)
+                raise
+        except BaseException as error:
             for endpoint in endpoints:
                 self._release(endpoint)
-            raise Unavailable(f"cannot make the container's network: {(error.strerror or '').lower()}") from error
-        except BoxshipError:
-            for endpoint in endpoints:
-                self._release(endpoint)
+            if isinstance(error, OSError):
+                raise Unavailable(f"cannot make the container's network: {(error.strerror or '').lower()}") from error
             raise
 
     def _endpoint(
@@ -423,10 +441,12 @@ class Networks:
 
     def _plug(self, namespace: int, endpoint: Endpoint) -> None:
         """Put an interface into a namespace; on the workshop's thread."""
-        network = self._networks.get(endpoint.network_id)
-        assert network is not None
+        network = self._exists(endpoint.network_id)
+        bridge = self._indexes.get(network.id)
+        if bridge is None:
+            raise NotFound(f"network {network.name} not found")
         plugging.plug(
-            self._workshop, namespace, endpoint, self._indexes[network.id], bridge_options.mtu(network),
+            self._workshop, namespace, endpoint, bridge, bridge_options.mtu(network),
             isolated=not bridge_options.enabled(network, bridge_options.ICC),
         )  # fmt: skip
 
@@ -464,15 +484,17 @@ class Networks:
         if record is None:
             return
         self._sandboxes.delete(container)
-        outward = gateway_endpoint(record.endpoints)
-        for port in record.ports:
-            self._ports.release(port, bare(outward.ipv4) if outward else "", bare(outward.ipv6) if outward else "")
+        self._let_go(record.ports, gateway_endpoint(record.endpoints))
         self._close_resolver(container)
         for endpoint in record.endpoints:
             self._release(endpoint)
             self._events.publish(
                 "network", "disconnect", endpoint.network_id, container=container, name=endpoint.network, type="bridge"
             )
+
+    def _let_go(self, ports: list[PublishedPort], outward: Endpoint | None) -> None:
+        for port in ports:
+            self._ports.release(port, bare(outward.ipv4) if outward else "", bare(outward.ipv6) if outward else "")
 
     def _close_resolver(self, container: str) -> None:
         resolver = self._resolvers.pop(container, None)
@@ -584,8 +606,7 @@ class Networks:
         if record.container in self._sandboxes.all:
             self._sandboxes.put(record.container, _replace(record, ports=ports))
         else:
-            for port in ports:
-                self._ports.release(port, bare(new.ipv4) if new else "", bare(new.ipv6) if new else "")
+            self._let_go(ports, new)
 
     # --- names ---
 
@@ -664,6 +685,11 @@ def _namespace_of(pid: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _close_made(making: asyncio.Future[int]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        os.close(making.result())
 
 
 def _subnets(network: Network) -> list[Subnet]:

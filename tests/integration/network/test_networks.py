@@ -194,6 +194,15 @@ def test_a_network_in_use_is_not_removed(island: Island) -> None:
     assert f'network net has active endpoints (name:"user" id:"{identity}")' in refused.stderr
 
 
+def test_a_bridge_that_somebody_took_away(island: Island) -> None:
+    docker = island.engine.docker
+    docker("network", "create", "-o", "com.docker.network.bridge.name=lost0", "net")
+    island.host.run("ip", "link", "delete", "lost0")
+    refused = docker("run", "--rm", "--network", "net", "busybox", "true", check=False)
+    assert "cannot make the container's network" in refused.stderr
+    docker("network", "rm", "net")
+
+
 def test_networks_without_an_interface_of_their_own(island: Island) -> None:
     out = island.engine.out
     links = "for link in /sys/class/net/*; do echo ${link##*/}; done"
