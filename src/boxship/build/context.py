@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from boxship.build.files import Tree
-from boxship.errors import Invalid, NotFound, from_os_error
+from boxship.errors import BoxshipError, Invalid, NotFound, from_os_error
 from boxship.oci.ignore import Patterns
 from boxship.snapshots.archive import apply_tar
 from boxship.snapshots.compression import decompressed
@@ -72,29 +72,43 @@ class Context:
             raise from_os_error(error, f"reading {name}") from error
         try:
             with open(descriptor, "rb") as file:
-                data = file.read(_DOCKERFILE_LIMIT + 1)
+                return text_of(file, name)
         except IsADirectoryError:
             raise Invalid(f"{name} is a directory") from None
-        if len(data) > _DOCKERFILE_LIMIT:
-            raise Invalid(f"{name} is larger than {_DOCKERFILE_LIMIT >> 20} MiB")
-        try:
-            return data.decode()
         except UnicodeDecodeError as error:
             raise Invalid(f"{name} is no UTF-8 text: {error}") from error
 
 
-async def receive(stream: AsyncIterator[bytes], directory: Path) -> Context:
-    """Unpack a context's tar, compressed or not, and open it; raises `Invalid`."""
-    directory.mkdir(parents=True)
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def text_of(file: BinaryIO, name: str) -> str:
+    """Raises `Invalid` for a file that is too large, `UnicodeDecodeError`."""
+    data = file.read(_DOCKERFILE_LIMIT + 1)
+    if len(data) > _DOCKERFILE_LIMIT:
+        raise Invalid(f"{name} is larger than {_DOCKERFILE_LIMIT >> 20} MiB")
+    return data.decode()
 
-    def unpack(source: BinaryIO) -> None:
-        apply_tar(root, "/", cast(BinaryIO, _Whole(decompressed(source))))
 
+def is_tar(file: BinaryIO) -> bool:
+    """Whether a file is a tar, compressed or not, by what it begins with."""
     try:
-        await fed(stream, unpack)
+        tarfile.TarInfo.frombuf(decompressed(file).read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, BoxshipError):
+        return False
+    return True
+
+
+def unpack(source: BinaryIO, directory: Path) -> None:
+    """Lay a context's tar, compressed or not, out in a directory; raises `Invalid`."""
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        apply_tar(root, "/", cast(BinaryIO, _Whole(decompressed(source))))
     finally:
         os.close(root)
+
+
+async def receive(stream: AsyncIterator[bytes], directory: Path) -> Context:
+    """Unpack a context's tar as it comes, and open it; raises `Invalid`."""
+    directory.mkdir(parents=True)
+    await fed(stream, lambda source: unpack(source, directory))
     return await asyncio.to_thread(Context, directory)
 
 

@@ -8,7 +8,6 @@ import os
 import posixpath
 import re
 import shutil
-import tarfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
@@ -20,9 +19,9 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from boxship.build.context import Context
+from boxship.build.context import Context, is_tar
 from boxship.build.files import Target, Tree, copy
-from boxship.errors import BoxshipError, Invalid, Unavailable, Unsupported
+from boxship.errors import Invalid, Unavailable, Unsupported
 from boxship.snapshots.archive import apply_tar, make_directories
 from boxship.snapshots.compression import decompressed
 from boxship.syscalls.files import open_in_root
@@ -129,16 +128,10 @@ def _reader(tree: Tree, path: str) -> BinaryIO:
 
 
 def _is_archive(tree: Tree, path: str) -> bool:
-    """Whether a file is a tar, compressed or not, by what it begins with."""
     if tree.is_directory(path):
         return False
     with closing(_reader(tree, path)) as file:
-        try:
-            head = decompressed(file).read(tarfile.BLOCKSIZE)
-            tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-        except (tarfile.HeaderError, BoxshipError):
-            return False
-    return True
+        return is_tar(file)
 
 
 async def _download(url: str, directory: Path, *, named: bool) -> str:

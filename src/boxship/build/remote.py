@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import re
 import shutil
@@ -11,17 +10,20 @@ from pathlib import Path
 
 import httpx
 
-from boxship.build.context import Context
-from boxship.errors import BoxshipError, Invalid, Unavailable
-from boxship.snapshots.archive import apply_tar
-from boxship.snapshots.compression import decompressed
+from boxship.build.context import Context, is_tar, text_of, unpack
+from boxship.errors import Invalid, Unavailable, from_os_error
 
-_GIT = re.compile(r"(?:git://|git@|github\.com/|(?:https?|ssh)://.*\.git(?:#|$)|file://.*\.git(?:#|$)).*")
+_GIT = re.compile(r"(?:git://|git@|github\.com/).*|(?:https?|ssh)://[^#]*\.git(?:#.*)?")
 _CLONE_SECONDS = 600
+_GIT_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ALLOW_PROTOCOL": "git:http:https:ssh",
+    "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+}
 
 
 def is_git(remote: str) -> bool:
-    return _GIT.fullmatch(remote) is not None or ".git#" in remote
+    return _GIT.fullmatch(remote) is not None
 
 
 async def fetch(remote: str, directory: Path) -> tuple[Context, str | None]:
@@ -31,34 +33,38 @@ async def fetch(remote: str, directory: Path) -> tuple[Context, str | None]:
         return Context(await _clone(remote, directory)), None
     if not remote.startswith(("http://", "https://")):
         raise Invalid(f"unable to prepare context: {remote!r} is neither a git repository nor a URL")
-    data = await _download(remote)
-    try:
-        await asyncio.to_thread(_unpack, data, directory)
-    except BoxshipError:
+    path = directory.with_name("remote")
+    await _download(remote, path)
+    return await asyncio.to_thread(_opened, path, directory, remote)
+
+
+def _opened(path: Path, directory: Path, url: str) -> tuple[Context, str | None]:
+    with path.open("rb") as file:
+        if is_tar(file):
+            file.seek(0)
+            unpack(file, directory)
+            return Context(directory), None
+        file.seek(0)
         try:
-            return Context(directory), data.decode()
+            return Context(directory), text_of(file, url)
         except UnicodeDecodeError:
-            raise Invalid(f"{remote} is neither a tar nor a Dockerfile") from None
-    return Context(directory), None
+            raise Invalid(f"{url} is neither a tar nor a Dockerfile") from None
 
 
-def _unpack(data: bytes, directory: Path) -> None:
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+async def _download(url: str, path: Path) -> None:
     try:
-        apply_tar(root, "/", decompressed(io.BytesIO(data)))
-    finally:
-        os.close(root)
-
-
-async def _download(url: str) -> bytes:
-    try:
-        async with httpx.AsyncClient(follow_redirects=True, timeout=60) as client:
-            response = await client.get(url)
+        async with httpx.AsyncClient(follow_redirects=True, timeout=60) as client, client.stream("GET", url) as response:
+            if response.status_code >= 400:
+                raise Invalid(f"failed to fetch the context {url}: {response.status_code} {response.reason_phrase}")
+            with path.open("wb") as file:
+                async for chunk in response.aiter_bytes():
+                    file.write(chunk)
+    except httpx.InvalidURL as error:
+        raise Invalid(f"failed to fetch the context {url}: {error}") from error
     except httpx.HTTPError as error:
         raise Unavailable(f"failed to fetch the context {url}: {error}") from error
-    if response.status_code >= 400:
-        raise Invalid(f"failed to fetch the context {url}: {response.status_code} {response.reason_phrase}")
-    return response.content
+    except OSError as error:
+        raise from_os_error(error, "fetching the context") from error
 
 
 async def _clone(remote: str, directory: Path) -> Path:
@@ -67,14 +73,20 @@ async def _clone(remote: str, directory: Path) -> Path:
     reference, _, below = fragment.partition(":")
     if url.startswith("github.com/"):
         url = f"https://{url}"
-    if reference.startswith("-") or url.startswith("-"):
+    if reference.startswith("-"):
         raise Invalid(f"invalid git reference {reference!r}")
     git = shutil.which("git")
     if git is None:
         raise Invalid("building from a git repository needs git on the engine's host", hint="apt-get install git")
     await _git(git, directory, "init", "--quiet")
-    await _git(git, directory, "fetch", "--quiet", "--depth", "1", "--", url, reference or "HEAD")
+    wanted = ("--", url, reference or "HEAD")
+    try:
+        await _git(git, directory, "fetch", "--quiet", "--depth", "1", *wanted)
+    except Invalid:  # plain files behind HTTP have no shallow history
+        await _git(git, directory, "fetch", "--quiet", *wanted)
     await _git(git, directory, "checkout", "--quiet", "FETCH_HEAD")
+    if (directory / ".gitmodules").is_file():
+        await _git(git, directory, "submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1")
     shutil.rmtree(directory / ".git", ignore_errors=True)
     found = (directory / below.lstrip("/")).resolve()
     if not found.is_relative_to(directory.resolve()) or not found.is_dir():
@@ -85,15 +97,17 @@ async def _clone(remote: str, directory: Path) -> Path:
 async def _git(git: str, directory: Path, *arguments: str) -> None:
     process = await asyncio.create_subprocess_exec(
         git, "-C", str(directory), *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+        stderr=asyncio.subprocess.PIPE, env={**os.environ, **_GIT_ENVIRONMENT},
     )  # fmt: skip
     try:
         async with asyncio.timeout(_CLONE_SECONDS):
             _, errors = await process.communicate()
-    except (TimeoutError, asyncio.CancelledError):
-        process.kill()
-        await process.wait()
-        raise
+    except TimeoutError:
+        raise Unavailable(f"git {arguments[0]} took longer than {_CLONE_SECONDS} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode:
         words = errors.decode(errors="replace").strip().splitlines()
         raise Invalid(f"git {arguments[0]} failed: {words[-1] if words else process.returncode}")
