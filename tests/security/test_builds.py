@@ -10,10 +10,11 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.security.conftest import Outside
-from tests.support.engine import Engine
+from tests.support.engine import Engine, busybox_tar
 
 UP = "../" * 12
 Entries = list[tuple[tarfile.TarInfo, bytes]]
@@ -251,3 +252,35 @@ def test_no_descriptor_is_the_working_directory_of_a_step(engine: Engine, outsid
     step = f"FROM busybox\nWORKDIR /proc/self/fd/{number}\nRUN cat {UP}{str(outside.secret)[1:]} >/got\n"
     assert build(engine, context, step) != 0
     check(engine, outside)
+
+
+@pytest.mark.parametrize("path", ["etc", "dev", "proc", "sys", "etc/hosts", "etc/resolv.conf", "dev/shm"])
+def test_what_a_step_leaves_as_a_link_is_not_followed_by_the_clean_up(
+    engine: Engine, outside: Outside, context: Path, path: str
+) -> None:
+    """CVE-2024-23652: places that the engine made for the mounts of a step are removed after it."""
+    for name in ("hosts", "resolv.conf", "hostname", "shm", "null"):
+        (outside.place / name).write_text(name)
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(busybox_tar())) as base, tarfile.open(fileobj=tar, mode="w") as made:
+        for entry in base:
+            if entry.name != path and not entry.name.startswith(f"{path}/"):
+                made.addfile(entry, base.extractfile(entry) if entry.isfile() else None)
+        made.addfile(link(path, str(outside.place))[0])
+    engine.docker("import", "--change", "ENV PATH=/bin", "-", "evil", input=tar.getvalue())
+    build(engine, context, "FROM evil\nRUN true\nRUN rm -rf /tmp && ln -s / /tmp\nCOPY given /got\nRUN true\n")
+    names = {each.name: each.read_text() for each in outside.place.iterdir()}
+    assert names == {"secret": outside.token, **{name: name for name in ("hosts", "resolv.conf", "hostname", "shm", "null")}}
+
+
+@pytest.mark.parametrize("name", ["../../escape", "..", "b/escape", "a/../../../escape", "%2e%2e%2fescape", "."])
+def test_names_are_no_paths(engine: Engine, name: str) -> None:
+    assert engine.api("POST", "/volumes/create", {"Name": name})[0] == 400
+    body = {"Image": "busybox", "HostConfig": {"Mounts": [{"Type": "volume", "Source": name, "Target": "/v"}]}}
+    assert engine.api("POST", "/containers/create", body)[0] in (400, 500)
+    quoted = quote(name, safe="")
+    assert engine.api("POST", f"/containers/create?name={quoted}", {"Image": "busybox"})[0] == 400
+    for path in (f"/volumes/{quoted}", f"/containers/{quoted}/json", f"/networks/{quoted}", f"/images/{quoted}/json"):
+        status, answer = engine.api("GET", path)
+        assert status in (400, 404), answer
+    assert not list(engine.directory.rglob("*escape*"))

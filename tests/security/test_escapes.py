@@ -6,7 +6,6 @@ import io
 import json
 import os
 import stat
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -61,51 +60,62 @@ def evil(engine: Engine) -> Iterator[str]:
 
 # --- the runtime's own program ---
 
-OVERWRITE = """
+LIE_IN_WAIT = """
 import json, os, sys, time
+secret = {secret!r}
 deadline = time.monotonic() + 60
-held, seen, opened = {}, set(), set()
-own = {str(os.getpid()), "1"}
+held, seen, opened, entered = {{}}, set(), set(), set()
+own = {{str(os.getpid()), "1"}}
 print("ready", flush=True)
 while not os.path.exists("/stop") and time.monotonic() < deadline:
     for pid in os.listdir("/proc"):
-        if pid.isdigit() and pid not in own and pid not in held:
+        if not pid.isdigit() or pid in own:
+            continue
+        if pid not in held:
             try:
-                held[pid] = os.open(f"/proc/{pid}/exe", os.O_RDONLY)
-                seen.add(os.readlink(f"/proc/self/fd/{held[pid]}"))
+                held[pid] = os.open(f"/proc/{{pid}}/exe", os.O_RDONLY)
+                seen.add(os.readlink(f"/proc/self/fd/{{held[pid]}}"))
             except OSError as error:
                 seen.add(error.strerror)
+        for way in ("root", "cwd/../../../../../../.."):
+            try:
+                os.close(os.open(f"/proc/{{pid}}/{{way}}{{secret}}", os.O_RDONLY))
+                entered.add(way)
+            except OSError:
+                pass
     for pid, fd in list(held.items()):
         try:
-            os.close(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY))
-            opened.add(os.readlink(f"/proc/self/fd/{fd}"))
+            os.close(os.open(f"/proc/self/fd/{{fd}}", os.O_WRONLY))
         except OSError:
             continue
-        os.close(fd)
-        held[pid] = -1
-        del held[pid]
+        opened.add(os.readlink(f"/proc/self/fd/{{fd}}"))
+        os.close(held.pop(pid))
 with open("/result", "w") as file:
-    json.dump({"seen": sorted(seen), "opened": sorted(opened)}, file)
+    json.dump([sorted(seen), sorted(opened), sorted(entered)], file)
 """
 
 
-def test_the_engines_program_cannot_be_opened_for_writing(engine: Engine, python: Python) -> None:
-    """CVE-2019-5736: the container lies in wait for what execs bring in, and opens its program for writing when it ends.
-    It never writes: having got that far would do. `/evil` makes the engine run itself, as its interpreter."""
-    engine.docker("run", "-d", "--name", "it", *python.options, "busybox", *python.command, OVERWRITE)
+def test_what_joins_a_container_cannot_be_taken_over(engine: Engine, python: Python, outside: Outside) -> None:
+    """CVE-2019-5736 and -2016-9962: the container lies in wait for what an exec, or a container in its PID namespace,
+    brings in. It opens that program for writing when it ends (it never writes: having got that far would do), and looks
+    for the host's files through its root and working directory. `/evil` makes the engine run itself, as an interpreter."""
+    attack = LIE_IN_WAIT.format(secret=str(outside.secret))
+    engine.docker("run", "-d", "--name", "it", *python.options, "busybox", *python.command, attack)
     wait_until(lambda: engine.out("logs", "it") == "ready", "the attack begins")
     engine.docker("exec", "it", "sh", "-c", "echo '#!/proc/self/exe' >/evil; chmod 755 /evil; cp /bin/busybox /bait")
-    for _ in range(15):
+    for _ in range(10):
         engine.docker("exec", "it", "/evil", check=False)
         engine.docker("exec", "it", "/bait", "usleep", "20000", check=False)
+        engine.docker("run", "--rm", "--pid", "container:it", "busybox", "/proc/self/exe", "true", check=False)
     engine.docker("exec", "it", "touch", "/stop")
     assert engine.out("wait", "it") == "0"
-    engine.docker("cp", "it:/result", str(engine.directory / "result"))
-    found: dict[str, list[str]] = json.loads((engine.directory / "result").read_text())
+    result = engine.directory / "result"
+    engine.docker("cp", "it:/result", str(result))
+    seen, opened, entered = json.loads(result.read_text())
     # the bait belongs to the container: that it was opened shows that the attack is quick enough to catch an exec
-    assert "/bait" in found["opened"]
-    host = os.path.realpath(sys.executable)
-    assert set(found["opened"]) <= {"/bait", "/bin/busybox"}, f"opened for writing: {found}, {host} would be the engine's"
+    assert "/bait" in opened
+    assert set(opened) <= {"/bait", "/bin/busybox"}, f"opened for writing: {opened} of {seen}"
+    assert not entered
 
 
 # --- the working directory ---
