@@ -250,7 +250,7 @@ class Networks:
             for network in self._networks.all.values():
                 for other in _subnets(network):
                     if other.overlaps(subnet):
-                        raise Conflict(
+                        raise Denied(
                             f"invalid pool request: Pool overlaps with other one on this address space: {subnet}"
                             f" is part of network {network.name}"
                         )

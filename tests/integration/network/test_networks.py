@@ -8,8 +8,8 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from tests.integration.network.conftest import HOST6, OTHER6, Island
-from tests.support.network import Answering, ask, silent
+from tests.integration.network.conftest import HOST, HOST6, OTHER, OTHER6, Island
+from tests.support.network import Answering, ask, look_up, silent
 
 
 def _inspect(island: Island, name: str) -> dict[str, Any]:
@@ -109,6 +109,49 @@ def test_ipv6(island: Island, subnet: str) -> None:
         island.other.run("ip", "route", "add", f"{address}/128", "via", HOST6)
         assert silent(island.other, address, 80)
         island.other.run("ip", "route", "del", f"{address}/128")
+
+
+def test_a_container_on_several_networks(island: Island) -> None:
+    for name in ("first", "second"):
+        island.engine.docker("network", "create", name)
+    options = ("--network", "name=first,alias=one", "--network", "name=second,alias=two,gw-priority=1", "-p", "8080:80")
+    with (
+        island.answering("web", 80, *options) as web,
+        island.container("near", "--network", "first") as near,
+        island.container("far", "--network", "second") as far,
+    ):
+        first, second = island.address("web", "first"), island.address("web", "second")
+        assert web.run("ip", "route", "show", "default").split()[2] == island.address("web", "second", "Gateway")
+        assert ask(near, first, 80) == f"web {island.address('near', 'first')}"
+        assert ask(far, second, 80) == f"web {island.address('far', 'second')}"
+        assert silent(near, second, 80)
+        assert (look_up(near, "web"), look_up(near, "one")) == ([first], [first])
+        assert (look_up(far, "web"), look_up(far, "two")) == ([second], [second])
+        assert look_up(web, "near") == [island.address("near", "first")]
+        assert ask(island.other, HOST, 8080) == f"web {OTHER}"
+
+
+def test_a_network_that_keeps_its_addresses(island: Island) -> None:
+    option = "com.docker.network.bridge.enable_ip_masquerade=false"
+    island.engine.docker("network", "create", "--subnet", "10.9.0.0/24", "-o", option, "plain")
+    with island.answering("web", 80, "--network", "plain", "-p", "8080:80") as web, Answering(island.other, 7000):
+        address = island.address("web", "plain")
+        island.other.run("ip", "route", "add", "10.9.0.0/24", "via", HOST)
+        try:
+            assert ask(web, OTHER, 7000) == f"here {address}"
+            assert ask(island.other, HOST, 8080) == f"web {OTHER}"
+            assert silent(island.other, address, 80)
+        finally:
+            island.other.run("ip", "route", "delete", "10.9.0.0/24")
+
+
+def test_a_network_whose_ports_are_published_on_one_address(island: Island) -> None:
+    option = "com.docker.network.bridge.host_binding_ipv4=127.0.0.1"
+    island.engine.docker("network", "create", "-o", option, "near")
+    with island.answering("web", 80, "--network", "near", "-p", "8080:80"):
+        assert island.engine.out("port", "web") == "80/tcp -> 127.0.0.1:8080"
+        assert ask(island.host, "127.0.0.1", 8080).startswith("web ")
+        assert silent(island.other, HOST, 8080)
 
 
 def test_listed_by_filters(island: Island) -> None:
@@ -224,3 +267,24 @@ def test_events(island: Island) -> None:
     until = f"{time.time():.6f}"
     found = out("events", "--since", "1m", "--until", until, "--filter", "network=watched", "--format", "{{.Action}}")
     assert found.split() == ["create", "connect", "disconnect", "destroy"]
+
+
+def test_statuses(island: Island) -> None:
+    api = island.engine.api
+    island.engine.docker("network", "create", "--subnet", "10.9.0.0/16", "net")
+    island.container("user", "--network", "net").close()
+    overlapping = {"Name": "x", "IPAM": {"Config": [{"Subnet": "10.9.1.0/24"}]}}
+    for method, path, body, status in (
+        ("POST", "/networks/create", {"Name": "net"}, 409),
+        ("POST", "/networks/create", {"Name": "host"}, 403),
+        ("POST", "/networks/create", {"Name": "bad/name"}, 400),
+        ("POST", "/networks/create", {"Name": "x", "Driver": "nonesuch"}, 404),
+        ("POST", "/networks/create", overlapping, 403),
+        ("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": [{"Subnet": "10.10.0.0/33"}]}}, 400),
+        ("DELETE", "/networks/net", None, 403),
+        ("DELETE", "/networks/none", None, 403),
+        ("DELETE", "/networks/nonesuch", None, 404),
+        ("POST", "/networks/net/connect", {"Container": "user"}, 403),
+        ("POST", "/networks/net/disconnect", {"Container": "nobody"}, 404),
+    ):
+        assert api(method, path, body)[0] == status, (method, path, body)
