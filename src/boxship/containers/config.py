@@ -160,6 +160,7 @@ class HostConfig(Structure, frozen=True):
     cgroup: str = ""
     links: list[str] | None = None
     oom_score_adj: int = 0
+    umask: int | None = None
     pid_mode: str = ""
     privileged: bool = False
     publish_all_ports: bool = False

@@ -101,7 +101,11 @@ def process(
         "cwd": directory or "/",
         "terminal": tty,
         "consoleSize": {"height": size[0], "width": size[1]},
-        "user": {"username": user, "additionalGids": host.group_add or []},
+        "user": {
+            "username": user,
+            "additionalGids": host.group_add or [],
+            **({} if host.umask is None else {"umask": host.umask}),
+        },
         "capabilities": {"bounding": held, "effective": held, "permitted": held},
         "noNewPrivileges": no_new_privileges or _no_new_privileges(host),
         "oomScoreAdj": host.oom_score_adj,
@@ -423,6 +427,8 @@ def validate(config: ContainerConfig, host: HostConfig, log_drivers: frozenset[s
         raise Invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if host.oom_score_adj and not -1000 <= host.oom_score_adj <= 1000:
         raise Invalid(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if host.umask is not None and not 0 <= host.umask <= 0o777:
+        raise Invalid(f"Invalid value {host.umask}, range for umask is [0, 511] (0777)")
     if host.shm_size < 0:
         raise Invalid("SHM size can not be less than 0")
     for limit in host.ulimits or []:

@@ -46,14 +46,15 @@ async def push(
     names = [tag for image in images.all() for tag in image.tags if tag.name == reference.name]
     if reference.tag is not None:
         names = [name for name in names if name.tag == reference.tag]
-    if not names:
-        raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
     for name in names:
         if platform is not None and not images.get(str(name)).config.platform.satisfies(platform):
             raise NotFound(
                 f"image with reference {name.familiar} was found but does not provide the specified platform ({platform})"
             )
     progress({"status": f"The push refers to repository [{reference.name}]"})
+    if not names:
+        # told in the stream, as dockerd does: clients look for it there
+        raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
     session = await registries.session(await registries.main_endpoint(reference.registry), credentials)
     for name in sorted(names, key=str):
         await _Push(registries, images, session, name, progress).run(images.get(str(name)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from tests.support.engine import Engine, busybox_tar
+from tests.support.engine import Engine, busybox_tar, wait_until
 
 
 @pytest.fixture
@@ -77,6 +77,19 @@ def test_a_network_tells_how_many_addresses_are_left(engine: Engine) -> None:
     after = engine.api("GET", "/networks/counted")[1]["Status"]["IPAM"]["Subnets"]["10.212.3.0/24"]
     assert after == {"IPsInUse": before["IPsInUse"] + 1, "DynamicIPsAvailable": 15}
     assert "Status" not in engine.api("GET", "/v1.51/networks/counted")[1]
+
+
+def test_a_umask_holds_for_the_container_and_its_execs(engine: Engine) -> None:
+    body = {"Image": "busybox", "Cmd": ["sh", "-c", "umask; sleep 1000"], "HostConfig": {"Umask": 0o027}}
+    container = engine.api("POST", "/containers/create?name=masked", body)[1]["Id"]
+    engine.docker("start", container)
+    assert engine.out("exec", container, "sh", "-c", "umask") == "0027"
+    wait_until(lambda: engine.out("logs", container) == "0027", "the container's own umask")
+    assert engine.inspect(container)["HostConfig"]["Umask"] == 0o027
+    assert "Umask" not in engine.api("GET", f"/v1.55/containers/{container}/json")[1]["HostConfig"]
+    assert engine.api("POST", "/containers/create", {**body, "HostConfig": {"Umask": 0o1000}})[0] == 400
+    older = engine.api("POST", "/v1.55/containers/create", body)[1]["Id"]
+    assert "Umask" not in engine.inspect(older)["HostConfig"]
 
 
 def test_events_since_after_until_are_refused(engine: Engine) -> None:

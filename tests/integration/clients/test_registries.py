@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from tests.integration.clients.test_images import build, listed
 from tests.integration.registry.conftest import (  # noqa: F401 - fixtures among them
@@ -286,3 +287,48 @@ async def test_a_pull_whose_daemon_was_killed_goes_on(ours: Ours, tmp_path: Path
         await asyncio.to_thread(engine.docker, "rmi", image.id)
     with contextlib.suppress(ConnectionError):
         await ours.putter.http.aclose()
+
+
+# --- other clients ---
+
+
+def test_docker_py_pushes_and_pulls(own: Engine, registry: str) -> None:
+    client = docker.DockerClient(base_url=own.host, timeout=30)
+    try:
+        client.images.get("busybox").tag(f"{registry}/py", "v1")
+        pushed = list(client.images.push(f"{registry}/py", tag="v1", stream=True, decode=True))
+        assert pushed[-1]["aux"]["Tag"] == "v1"
+        client.images.remove(f"{registry}/py:v1")
+        image = client.images.pull(f"{registry}/py", tag="v1")
+        assert image.tags == ["busybox:latest", f"{registry}/py:v1"]
+        data = client.images.get_registry_data(f"{registry}/py:v1")
+        assert data.id == pushed[-1]["aux"]["Digest"]
+        assert data.has_platform("linux/amd64")
+        assert [i.tags for i in client.images.pull(f"{registry}/py", all_tags=True)] == [image.tags]
+        with pytest.raises(docker.errors.NotFound, match="manifest unknown"):
+            client.images.pull(f"{registry}/py", tag="v2")
+        told = list(client.images.push(f"{registry}/nobody", stream=True, decode=True))
+        assert told[-1]["error"] == f"An image does not exist locally with the tag: {registry}/nobody"
+        with pytest.raises(docker.errors.APIError, match="connection refused"):
+            client.login("alice", "wonderland", registry="127.0.0.1:1")
+    finally:
+        client.close()
+
+
+@pytest.mark.skipif(not Path("/usr/bin/docker").exists(), reason="the docker command of 20.10 is not installed")
+def test_the_docker_command_of_20_10(own: Engine, registry: str, tmp_path: Path) -> None:
+    def out(*arguments: str, **options: Any) -> str:
+        return own.out(*arguments, docker="/usr/bin/docker", **options)
+
+    name = f"{registry}/older:v1"
+    out("build", "-q", "-t", name, "-", input="FROM busybox\nRUN echo text >/file\n")
+    out("push", name)
+    out("save", "-o", str(tmp_path / "saved.tar"), name)
+    out("rmi", name)
+    assert f"Loaded image: {name}" in out("load", "-i", str(tmp_path / "saved.tar"))
+    out("rmi", name)
+    assert f"Status: Downloaded newer image for {name}" in out("pull", name)
+    assert out("run", "--rm", name, "cat", "/file") == "text"
+    assert out("images", "--format", "{{.Repository}}:{{.Tag}}", f"{registry}/older") == name
+    assert out("history", "--format", "{{.CreatedBy}}", name).startswith("/bin/sh -c echo text >/file")
+    assert "Images" in out("system", "df", "-v")

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
+
 from boxship.api.engine import progress, render, streams, versions
 from boxship.api.engine.filters import Filters, rfc3339, timestamp
 from boxship.api.engine.services import Services
@@ -38,11 +40,14 @@ async def create(services: Services, request: Request, version: Version) -> Resp
         raise Invalid("config cannot be empty in order to create a container")
     if config.mac_address and version >= (1, 52):
         raise Invalid("container-wide MAC address no longer supported; use endpoint-specific MAC address instead")
+    host = body.host_config or HostConfig()
+    if version < (1, 56):
+        host = msgspec.structs.replace(host, umask=None)
     platform = Platform.parse(request.query.get("platform")) if request.query.get("platform") else None
     container = await services.containers.create(
         request.query.get("name"),
         config,
-        body.host_config or HostConfig(),
+        host,
         body.networking_config or NetworkingConfig(),
         platform,
     )

@@ -33,6 +33,8 @@ def container(document: Document, version: Version) -> Document:
         document["HostConfig"].pop("KernelMemoryTCP", None)
         if not document["Config"].get("OnBuild"):
             document["Config"].pop("OnBuild", None)
+    if document["HostConfig"].get("Umask") is None or version < (1, 56):
+        document["HostConfig"].pop("Umask", None)
     if version < (1, 43):
         document["HostConfig"].pop("Annotations", None)
     _endpoints(document["NetworkSettings"]["Networks"], document["Id"], version)
