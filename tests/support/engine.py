@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,18 @@ class Engine:
         return found
 
     # --- what tests need again and again ---
+
+    @contextlib.contextmanager
+    def waiting(self, name: str, condition: str = "not-running") -> Iterator[Callable[[], Any]]:
+        """A request that waits for a container from now on; the callable gives the exit code that it was told."""
+        connection = _UnixConnection(str(self.socket))
+        try:
+            connection.request("POST", f"/containers/{name}/wait?condition={condition}")
+            response = connection.getresponse()
+            assert response.status == 200
+            yield lambda: json.loads(response.read())["StatusCode"]
+        finally:
+            connection.close()
 
     def events(self, name: str, *actions: str) -> list[dict[str, Any]]:
         """The events of a container so far, of the actions given or of all."""

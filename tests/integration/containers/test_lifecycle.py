@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import re
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
 
 import pytest
 from tests.support.engine import DOCKER, Engine, wait_until
@@ -190,23 +185,10 @@ def test_restart_and_start_of_what_is_paused(engine: Engine) -> None:
     assert engine.inspect("it")["State"]["ExitCode"] == 137
 
 
-@contextlib.contextmanager
-def waiting(engine: Engine, condition: str) -> Iterator[Callable[[], object]]:
-    """A request that waits; the callable gives the status code that it was told."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(30)
-        connection.connect(str(engine.socket))
-        path = f"/containers/it/wait?condition={condition}"
-        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        answer = connection.makefile("rb")
-        assert answer.readline().startswith(b"HTTP/1.1 200")  # it waits from now on
-        yield lambda: json.loads(re.findall(rb"\{.*\}", answer.read())[0])["StatusCode"]
-
-
 def test_wait_for_the_next_exit(engine: Engine) -> None:
     engine.docker("run", "--name", "it", "busybox", "sh", "-c", "test -e /again && exit 4; touch /again; exit 3", check=False)
     assert engine.out("wait", "it") == "3"
-    with waiting(engine, "next-exit") as told:
+    with engine.waiting("it", "next-exit") as told:
         engine.docker("start", "it")
         assert told() == 4
 
@@ -216,7 +198,7 @@ def test_wait_for_the_removal(engine: Engine, state: str) -> None:
     engine.docker("create", "--name", "it", "busybox", "sleep", "1000")
     if state == "running":
         engine.docker("start", "it")
-    with waiting(engine, "removed") as told:
+    with engine.waiting("it", "removed") as told:
         engine.docker("rm", "-f", "it")
         assert told() == (137 if state == "running" else 0)
 

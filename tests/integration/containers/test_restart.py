@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
+from typing import Any
 
 import pytest
-from tests.support.engine import DOCKER, Engine, wait_until
+from tests.support.engine import Engine, wait_until
 
 SLOW = ("sh", "-c", "while [ ! -e /go ]; do sleep 0.01; done; rm /go; exit 4")
 """Ends when it is told to, with `go`."""
@@ -31,13 +31,6 @@ def test_restart_on_failure(engine: Engine) -> None:
         lambda: engine.inspect("it")["State"]["Status"] == "exited" and engine.inspect("it")["RestartCount"] == 2, "it gave up"
     )
     assert engine.out("logs", "it").split() == ["run"] * 3
-
-
-def test_restart_always_until_stopped(engine: Engine) -> None:
-    engine.docker("run", "-d", "--name", "it", "--restart", "always", "busybox", "true")
-    wait_until(lambda: engine.inspect("it")["RestartCount"] >= 2, "it has been restarted")
-    engine.docker("stop", "it")
-    assert engine.inspect("it")["State"]["Status"] == "exited"
 
 
 @pytest.mark.parametrize("options", [("--restart", "sometimes"), ("--restart", "always:3"), ("--rm", "--restart", "always")])
@@ -70,32 +63,45 @@ def test_not_after_an_end_that_was_asked_for(engine: Engine, verb: str) -> None:
     wait_until(lambda: restarts(engine) == 1, "it has been started again")
 
 
-def crash_looping(engine: Engine) -> None:
-    """`it`, between two starts that are far apart."""
+@pytest.fixture
+def looping(engine: Engine) -> Engine:
+    """With `it`, which ends as soon as it is started, and waits twice as long for each restart."""
     engine.docker("run", "-d", "--name", "it", "--restart", "always", "busybox", "false")
-    wait_until(lambda: restarts(engine) >= 3 and status(engine) == "restarting", "it waits for its restart")
+    wait_until(lambda: restarts(engine) >= 2, "it has been restarted")
+    return engine
 
 
-def test_while_it_waits(engine: Engine) -> None:
-    crash_looping(engine)
-    state = engine.inspect("it")["State"]
+def test_while_it_waits(looping: Engine) -> None:
+    def observed() -> list[Any]:
+        """What is seen and told within one wait; nothing where it was over too soon."""
+        before = restarts(looping)
+        found = [
+            looping.inspect("it")["State"],
+            looping.api("GET", "/containers/json")[1][0]["Status"],
+            looping.api("POST", "/containers/it/exec", {"Cmd": ["true"]}),
+            looping.api("POST", "/containers/it/pause"),
+            looping.api("DELETE", "/containers/it"),
+        ]
+        looping.api("POST", "/containers/it/unpause")
+        state = looping.inspect("it")["State"]
+        whole = restarts(looping) == before and found[0]["Restarting"] and state["Restarting"]
+        return found if whole else []
+
+    state, shown, exec_, pause, remove = wait_until(observed, "all was seen within one wait")
     assert (state["Running"], state["Restarting"], state["Pid"], state["ExitCode"]) == (True, True, 0, 1)
-    assert engine.out("ps", "--format", "{{.Status}}").startswith("Restarting (1)")
-    for verb in (("exec", "it", "true"), ("pause", "it")):
-        assert "is restarting, wait until the container is running" in engine.docker(*verb, check=False).stderr
-    assert "container is restarting: stop the container before" in engine.docker("rm", "it", check=False).stderr
-    # whoever waits hears of the end that the stop brings
-    with subprocess.Popen([DOCKER, "wait", "it"], env=engine.environment(), stdout=subprocess.PIPE, text=True) as waiting:
-        engine.docker("stop", "it")
-        assert waiting.communicate(timeout=30)[0] == "1\n"
-    assert status(engine) == "exited"
+    assert shown.startswith("Restarting (1)")
+    for status, answer in (exec_, pause):
+        assert (status, "is restarting, wait until the container is running" in answer["message"]) == (409, True)
+    assert (remove[0], "container is restarting: stop the container before" in remove[1]["message"]) == (409, True)
 
 
-@pytest.mark.parametrize("verb", [("kill", "it"), ("rm", "-f", "it")])
-def test_other_ends_while_it_waits(engine: Engine, verb: tuple[str, ...]) -> None:
-    crash_looping(engine)
-    engine.docker(*verb)
-    assert engine.out("ps", "-q") == ""
+@pytest.mark.parametrize("verb", [("stop", "it"), ("kill", "it"), ("rm", "-f", "it")])
+def test_it_ends_while_it_waits(looping: Engine, verb: tuple[str, ...]) -> None:
+    wait_until(lambda: status(looping) == "restarting", "it waits for its restart")
+    with looping.waiting("it") as told:
+        looping.docker(*verb)
+        assert told() in (1, 137)  # killed, where it has just begun to run again
+    assert looping.out("ps", "-q") == ""
 
 
 def test_update(engine: Engine) -> None:
