@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from boxship.network.links import Address
 
@@ -24,7 +24,7 @@ FORWARD_SECONDS = 4.0
 """How long one of them is waited for."""
 
 CONCURRENT_LIMIT = 100
-"""How many queries of one container are worked at; what comes beyond that is refused."""
+"""How many forwarded queries and streams of one container are worked at; what comes beyond that is refused."""
 
 _PLAIN_LIMIT = 512
 """The largest answer in a datagram, in bytes, to whoever does not say otherwise (RFC 1035, section 4.2.1)."""
@@ -74,26 +74,23 @@ class Resolver:
         except OSError:
             return
 
-        def reply(answer: bytes) -> None:
-            with contextlib.suppress(OSError):
-                self._sockets[0].sendto(answer, sender)
-
-        if len(self._tasks) >= CONCURRENT_LIMIT:
-            reply(failure(data, 5))
-            return
-        task = asyncio.ensure_future(self._reply(data, reply, self._forward_datagram, datagram=True))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _reply(
-        self, data: bytes, reply: Callable[[bytes], None], forward: Callable[[bytes], Awaitable[bytes | None]],
-        *, datagram: bool = False,
-    ) -> None:  # fmt: skip
-        answer = self.answer(data, datagram=datagram)
+        answer = self.answer(data, datagram=True)
+        if answer is None and len(self._tasks) >= CONCURRENT_LIMIT:
+            answer = failure(data, 5)
         if answer is None:
-            answer = await forward(data) or failure(data)
+            task = asyncio.ensure_future(self._forward(data, sender))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._send(answer, sender)
+
+    def _send(self, answer: bytes, to: tuple[str, int]) -> None:
         if answer:
-            reply(answer)
+            with contextlib.suppress(OSError):
+                self._sockets[0].sendto(answer, to)
+
+    async def _forward(self, data: bytes, sender: tuple[str, int]) -> None:
+        self._send(await self._forward_datagram(data) or failure(data), sender)
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -106,10 +103,12 @@ class Resolver:
                 while True:
                     length = struct.unpack(">H", await reader.readexactly(2))[0]
                     data = await reader.readexactly(length)
-                    await self._reply(
-                        data, lambda answer: writer.write(struct.pack(">H", len(answer)) + answer), self._forward_stream
-                    )
-                    await writer.drain()
+                    answer = self.answer(data)
+                    if answer is None:
+                        answer = await self._forward_stream(data) or failure(data)
+                    if answer:
+                        writer.write(struct.pack(">H", len(answer)) + answer)
+                        await writer.drain()
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
             pass
         finally:

@@ -214,6 +214,24 @@ async def test_where_nobody_answers_the_failure_is_told(serve: Serve, monkeypatc
     assert (await ask_datagram(resolver.ports[0], query("far.test"))).rcode() == dns.rcode.SERVFAIL
 
 
+async def test_who_asks_too_much_at_once_is_refused_but_for_our_own_names(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent.bind(("127.0.0.1", 0))
+    monkeypatch.setattr(module, "PORT", silent.getsockname()[1])
+    resolver = serve(["127.0.0.1"])
+    await resolver.serve()
+    with silent, socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as asking:
+        asking.connect(("127.0.0.1", resolver.ports[0]))
+        for number in range(module.CONCURRENT_LIMIT):
+            asking.send(query(f"n{number}.example.com"))
+            await asyncio.sleep(0)
+        silent.settimeout(5)
+        for _ in range(module.CONCURRENT_LIMIT):
+            await asyncio.to_thread(silent.recv, 512)
+        assert (await ask_datagram(resolver.ports[0], query("more.example.com"))).rcode() == dns.rcode.REFUSED
+        assert (await ask_datagram(resolver.ports[0], query("db"))).rcode() == dns.rcode.NOERROR
+
+
 def test_the_hosts_resolvers(tmp_path: Path) -> None:
     file = tmp_path / "resolv.conf"
     file.write_text("# c\nnameserver 127.0.0.53 # local\nnameserver 10.0.0.1\nnameserver ::1\nnameserver fe80::1%eth0\n"
