@@ -69,6 +69,8 @@ def parse(text: str) -> Dockerfile:
     found: list[Instruction] = []
     gathered, start = "", 0
     for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise ParseError(number, "NUL characters cannot be part of an instruction")
         stripped = line.strip()
         if stripped.startswith("#") or not stripped:
             continue  # comments and empty lines disappear, inside a continuation too

@@ -120,6 +120,7 @@ def test_errors_name_their_line(line: str, message: str) -> None:
     [
         ("# escape=x\nFROM a", "dockerfile parse error on line 1: invalid ESCAPE 'x': must be ` or \\"),
         ("# escape=`\n# escape=`\nFROM a", "dockerfile parse error on line 2: only one escape parser directive can be used"),
+        ("FROM a\nRUN b\0", "dockerfile parse error on line 2: NUL characters cannot be part of an instruction"),
         ("RUN a\nFROM b", "dockerfile parse error on line 1: no build stage in current context: FROM must come first"),
         ("ARG a", "no build stage in current context: the Dockerfile has no FROM"),
         ("# nothing\n\n", "the Dockerfile cannot be empty"),
