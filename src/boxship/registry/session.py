@@ -51,6 +51,8 @@ class Session:
             answer = await self._send("GET", url)
             if answer.status == 401 and _same_origin(answer.url, self._base):
                 self._authentication.learn(answer.headers.get_list("WWW-Authenticate"))
+            if answer.status == 400:
+                break  # so servers of TLS answer one who speaks without
             if answer.status != 429 and answer.status < 500:
                 return
             if attempt + 1 < ATTEMPTS:

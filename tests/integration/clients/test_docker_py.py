@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import docker
+import docker  # type: ignore[import-untyped]
 import pytest
-from docker.utils.socket import frames_iter
+from docker.utils.socket import frames_iter  # type: ignore[import-untyped]
 from tests.support.engine import Engine, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
+import docker  # type: ignore[import-untyped]
 import pytest
 from tests.integration.clients.test_images import build, listed
 from tests.integration.registry.conftest import (  # noqa: F401 - fixtures among them
@@ -194,6 +194,7 @@ def test_certificates_are_taken_from_certs_d(own: Engine, mutual: str, authority
     own.docker("tag", "busybox", name)
     refused = own.docker("push", name, check=False)
     assert refused.returncode == 1
+    assert f'Get "http://{mutual}/v2/": ' in refused.stderr
     made = next(parent for parent in (directory, *directory.parents) if parent.parent.exists())
     directory.mkdir(parents=True)
     try:
