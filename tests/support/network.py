@@ -88,7 +88,7 @@ class Namespace:
     def socket(self, kind: int, *, family: int = socket.AF_INET6, protocol: int = 0) -> socket.socket:
         with self.entered():
             made = socket.socket(family, kind, protocol)
-        if family == socket.AF_INET6:
+        if family == socket.AF_INET6 and kind != socket.SOCK_RAW:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         return made
 

@@ -120,6 +120,8 @@ class Networks:
                 if made:
                     route.request([links.delete_link(existing.index)])
                 raise
+            # no container tells the host where to route to (CVE-2020-13401)
+            _write_sysctl(f"ipv6/conf/{network.bridge}/accept_ra", "0")
             # a connection to 127.0.0.1 that leads to a container leaves over the bridge; the firewall's guard
             # keeps everything that comes over it from the host's loopback
             _write_sysctl(f"ipv4/conf/{network.bridge}/route_localnet", "1")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 import pytest
 from tests.integration.network.conftest import HOST, HOST6, OTHER, Island
+from tests.support.engine import wait_until
 from tests.support.network import SILENCE_SECONDS, Answering, Namespace, ask, silent
 
 from boxship.network.firewall import Filtered, Firewall
@@ -92,6 +94,28 @@ def test_no_container_reaches_the_hosts_loopback(island: Island) -> None:
         asking.run("ip", "route", "add", "127.0.0.9/32", "via", gateway, "src", island.address("asking"))
         asking.run("ip", "route", "del", "local", "127.0.0.0/8", "dev", "lo", "table", "local")
         assert silent(asking, "127.0.0.9", 7002)
+
+
+def test_no_container_tells_the_host_where_to_route(island: Island) -> None:
+    island.engine.docker("network", "create", "-o", "com.docker.network.bridge.name=rogue0", "net")
+    island.host.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=0")
+    with island.container("rogue", "--network", "net") as rogue:
+        rogue.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0")
+        assert not _advertised(island, rogue)
+        # the advertisement is one that a host takes where nobody keeps it from that
+        island.host.run("sysctl", "-qw", "net.ipv6.conf.rogue0.accept_ra=1")
+        wait_until(lambda: _advertised(island, rogue), "the host takes the advertisement")
+        island.host.run("ip", "-6", "route", "flush", "dev", "rogue0", "proto", "ra")
+
+
+def _advertised(island: Island, rogue: Namespace) -> bool:
+    """Advertise a router from a container, and tell whether the host takes it for one."""
+    index = int(rogue.run("ip", "-o", "link", "show", "dev", "eth0").partition(":")[0])
+    with rogue.socket(socket.SOCK_RAW, protocol=socket.IPPROTO_ICMPV6) as raw:
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        raw.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0, 0, index))
+    time.sleep(SILENCE_SECONDS)
+    return "rogue0" in island.host.run("ip", "-6", "route", "show", "default")
 
 
 def _send_from(namespace: Namespace, source: str, destination: str, port: int) -> None:
