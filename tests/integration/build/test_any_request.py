@@ -45,7 +45,7 @@ def test_any_dockerfile(engine: Engine, lines: list[str]) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["t", "dockerfile", "remote", "networkmode", "target", "platform", "buildargs", "labels", "ulimits",
-                     "cachefrom",                     "extrahosts", "cgroupparent", "memory", "shmsize", "cpusetcpus", "version", "outputs"]),
+                     "cachefrom", "extrahosts", "cgroupparent", "memory", "shmsize", "cpusetcpus", "version", "outputs"]),
     TEXT | st.sampled_from(["\0", "[1]", '{"a": "\\u0000"}', '[{"Name": "x"}]', '["a", "\\ud800"]', "-1", "9" * 30, "a:b:c",
                             "/etc", "../x"]),
 )  # fmt: skip
