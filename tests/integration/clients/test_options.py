@@ -63,6 +63,17 @@ def test_a_field_that_is_null_was_not_given(engine: Engine) -> None:
     assert "User" in answer["message"]
 
 
+def test_what_names_no_image_is_told_so(engine: Engine) -> None:
+    assert engine.api("GET", "/images/get") == (400, {"message": "no image is named (query parameter names)"})
+    assert engine.api("POST", "/images/create")[0] == 400
+    status, answer = engine.api("POST", "/images/create?fromImage=127.0.0.1:1/x&tag=1", headers={"X-Registry-Auth": "bnVsbA=="})
+    assert status == 500
+    assert "connection refused" in answer["message"]
+    status, answer = engine.api("POST", "/images/create?fromImage=127.0.0.1:1/x&tag=1", headers={"X-Registry-Auth": "e30x"})
+    assert status == 400
+    assert "invalid X-Registry-Auth header" in answer["message"]
+
+
 def test_a_push_of_another_platform_is_refused(engine: Engine) -> None:
     status, answer = engine.api("POST", '/images/busybox/push?tag=latest&platform={"os":"linux","architecture":"s390x"}')
     assert status == 404

@@ -43,7 +43,8 @@ def credentials_of(text: str) -> Credentials | None:
     if not text:
         return None
     try:
-        body = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) or b"{}", type=_AuthBody)
+        document = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) or b"null"
+        body = msgspec.json.decode(document, type=_AuthBody | None) or _AuthBody()
     except (msgspec.MsgspecError, binascii.Error, ValueError, UnicodeDecodeError) as error:
         raise Invalid(f"invalid X-Registry-Auth header: {error}") from error
     return credentials_from(body)
@@ -278,7 +279,9 @@ async def prune(services: Services, request: Request, version: Version) -> Respo
 async def save(services: Services, request: Request, version: Version) -> Response:
     if len(request.query.all("platform")) > 1:
         raise Unsupported("saving several platforms of an image is not supported")
-    names = request.query.all("names") or [request.parameters["name"]]
+    names = [request.parameters["name"]] if "name" in request.parameters else request.query.all("names")
+    if not names:
+        raise Invalid("no image is named (query parameter names)")
     return Response(200, save_images(services.images, names, platform_of(request.query)), {"Content-Type": "application/x-tar"})
 
 
