@@ -21,6 +21,8 @@ class TLSConnection:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        """Held while bytes go out, taken before the other: whoever waits to send keeps nobody from receiving."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -40,15 +42,19 @@ class TLSConnection:
                 try:
                     return self._tls.read(size)
                 except ssl.SSLWantReadError:
-                    self._flush()
+                    answers = self._outgoing.pending  # to what TLS itself was told
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                     return b""
+            if answers:
+                self._flush()
             self._receive()
 
     def sendall(self, data: bytes) -> None:
-        with self._lock:
-            self._tls.write(data)
-            self._flush()
+        with self._sending:
+            with self._lock:
+                self._tls.write(data)
+                encrypted = self._outgoing.read()
+            self._connection.sendall(encrypted)
 
     def shutdown(self, how: int) -> None:
         """End our side alone, whatever `how` is."""
@@ -57,7 +63,7 @@ class TLSConnection:
                 self._tls.unwrap()
             except ssl.SSLWantReadError:
                 pass  # the other side goes on
-            self._flush()
+        self._flush()
 
     def close(self) -> None:
         self._connection.close()
@@ -71,5 +77,7 @@ class TLSConnection:
                 self._incoming.write_eof()
 
     def _flush(self) -> None:
-        if data := self._outgoing.read():
+        with self._sending:
+            with self._lock:
+                data = self._outgoing.read()
             self._connection.sendall(data)
