@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -75,7 +75,8 @@ class Server:
     async def serve_tcp(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen on TCP and return the port; raises `Unavailable`, and `Invalid` for a port that there is not."""
         try:
-            server = await asyncio.start_server(self._connected, host, port, ssl=tls, limit=_HIGH_WATER)
+            connected = self._connected if tls is None else self._encrypted(tls)
+            server = await asyncio.start_server(connected, host, port, limit=_HIGH_WATER)
         except OverflowError as error:
             raise Invalid(f"cannot listen on {host}:{port}: a port is at most 65535") from error
         except OSError as error:
@@ -104,6 +105,22 @@ class Server:
         for path in self._unix_paths:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
+
+    def _encrypted(self, tls: ssl.SSLContext) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+        from boxship.http.encryption import encrypted
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._connections.add(task)
+            try:
+                await encrypted(reader, writer, tls, self._connected, limit=_HIGH_WATER)
+            except asyncio.CancelledError:
+                pass  # the server closes
+            finally:
+                self._connections.discard(task)
+
+        return connected
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -33,10 +33,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_tls_with_an_authority_of_ones_own(boxship: Boxship, new_engine: NewEngine, certificates: Path) -> None:
     host = f"tcp://127.0.0.1:{free_port()}"
-    new_engine("-H", host, "--tlsverify", "--tlscacert", f"{certificates}/ca.pem", "--tlscert",
+    far = new_engine("-H", host, "--tlsverify", "--tlscacert", f"{certificates}/ca.pem", "--tlscert",
                f"{certificates}/server-cert.pem", "--tlskey", f"{certificates}/server-key.pem")  # fmt: skip
     env = {"DOCKER_HOST": host, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates)}
-    assert boxship("run", "--rm", "busybox", "echo", "through", env=env).stdout == "through\n"
+    # the end of a pipe, told to the engine, does not end what the engine has to say
+    script = ("run", "--rm", "-i", "busybox", "sh", "-c", "cat; echo after")
+    text = "0123456789abcdef\n" * 100_000
+    assert boxship(*script, input=text, env=env).stdout == f"{text}after\n"
+    assert far.out(*script, input="through\n", env=env) == "through\nafter"
     files = ("--tlscert", f"{certificates}/cert.pem", "--tlskey", f"{certificates}/key.pem")
     only = {"DOCKER_HOST": host}
     assert boxship("--tls", *files, "ps", "-q", env=only).stdout == ""
