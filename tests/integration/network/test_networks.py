@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integration.network.conftest import HOST, HOST6, OTHER, OTHER6, Island
 from tests.support.network import Answering, ask, look_up, silent
+
+OLD_DOCKER = "/usr/bin/docker"
 
 
 def _inspect(island: Island, name: str) -> dict[str, Any]:
@@ -288,3 +291,23 @@ def test_statuses(island: Island) -> None:
         ("POST", "/networks/net/disconnect", {"Container": "nobody"}, 404),
     ):
         assert api(method, path, body)[0] == status, (method, path, body)
+
+
+@pytest.mark.skipif(not Path(OLD_DOCKER).exists(), reason="no older docker command is installed beside")
+def test_an_older_docker_command(island: Island) -> None:
+    def old(*arguments: str) -> str:
+        return island.engine.out(*arguments, docker=OLD_DOCKER)
+
+    old("network", "create", "--subnet", "10.9.0.0/24", "--label", "tier=back", "net")
+    old("run", "-d", "--name", "web", "--network", "net", "--ip", "10.9.0.9", "-p", "8080:80", "busybox", "sleep", "1000")
+    old("network", "connect", "bridge", "web")
+    assert old("network", "ls", "-q", "--filter", "label=tier") != ""
+    assert old("port", "web").splitlines()[0] == "80/tcp -> 0.0.0.0:8080"
+    assert old("inspect", "-f", "{{range $name, $net := .NetworkSettings.Networks}}{{$name}} {{end}}", "web").split() == [
+        "bridge",
+        "net",
+    ]
+    assert old("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}", "net") == "web 10.9.0.9/24"
+    old("network", "disconnect", "bridge", "web")
+    old("rm", "-f", "web")
+    assert old("network", "prune", "-f").splitlines() == ["Deleted Networks:", "net"]
