@@ -14,6 +14,7 @@ from typing import Any
 import docker  # type: ignore[import-untyped]
 import pytest
 from tests.integration.clients.test_images import build, listed
+from tests.integration.conftest import NewEngine
 from tests.integration.registry.conftest import (  # noqa: F401 - fixtures among them
     Authority,
     Ours,
@@ -206,6 +207,23 @@ def test_certificates_are_taken_from_certs_d(own: Engine, mutual: str, authority
         own.docker("pull", name)
     finally:
         shutil.rmtree(made)
+
+
+def test_a_mirror_stands_for_docker_hub(own: Engine, _peer: str, new_engine: NewEngine) -> None:  # noqa: F811
+    build(own, "LABEL of=mirror", f"{_peer}/library/mirrored:latest", f"{_peer}/team/mirrored:v1")
+    image = own.out("images", "-q", "--no-trunc", f"{_peer}/team/mirrored:v1")
+    for name in ("library/mirrored", "team/mirrored:v1"):
+        own.docker("push", f"{_peer}/{name}")
+    engine = new_engine(
+        "--registry-mirror", f"http://{_peer}", "--insecure-registry", "10.0.0.0/8", "--insecure-registry", "registry.test:5000",
+        "--log-driver", "local", busybox=False,
+    )  # fmt: skip
+    for name in ("mirrored:latest", "team/mirrored:v1"):
+        assert f"Status: Downloaded newer image for {name}" in engine.out("pull", name)
+        assert engine.out("images", "-q", "--no-trunc", name) == image
+    shown = [line.strip() for line in engine.out("info").splitlines()]
+    assert {"10.0.0.0/8", "registry.test:5000", "127.0.0.0/8", "Logging Driver: local"} <= set(shown)
+    assert any(line.startswith(f"http://{_peer}") for line in shown)
 
 
 # --- what goes wrong ---
