@@ -29,7 +29,7 @@ class Thing(msgspec.Struct):
 
 
 def request(*parts: bytes) -> Request:
-    return Request("POST", "/", Query(""), Headers([]), Body(*parts))
+    return Request("POST", "/", Query(""), Headers([(b"Content-Type", b"application/json")]), Body(*parts))
 
 
 def test_headers_by_name_in_any_case() -> None:
