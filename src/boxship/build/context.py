@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import tarfile
@@ -109,7 +108,7 @@ async def receive(stream: AsyncIterator[bytes], directory: Path) -> Context:
     """Unpack a context's tar as it comes, and open it; raises `Invalid`."""
     directory.mkdir(parents=True)
     await fed(stream, lambda source: unpack(source, directory))
-    return await asyncio.to_thread(Context, directory)
+    return Context(directory)
 
 
 class _Whole:

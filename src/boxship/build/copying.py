@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import posixpath
@@ -22,6 +21,7 @@ import httpx
 from boxship.build.context import Context, is_tar
 from boxship.build.files import Target, Tree, copy
 from boxship.errors import Invalid, Unavailable, Unsupported
+from boxship.registry.threads import begin, settled
 from boxship.snapshots.archive import apply_tar, make_directories
 from boxship.snapshots.compression import decompressed
 from boxship.syscalls.files import open_in_root
@@ -95,12 +95,12 @@ class Copier:
                     continue
                 if not origin and posixpath.normpath(source.lstrip("/")).startswith(".."):
                     raise Invalid(f"{name} failed: forbidden path outside the build context: {source} ()")
-                parts += await asyncio.to_thread(_found, tree, name, source)
+                parts += await settled(begin(_found, tree, name, source))
             if len(parts) > 1 and not names_directory(destination):
                 raise Invalid(
                     f"When using {name} with more than one source file, the destination must be a directory and end with a /"
                 )
-            yield Copy(parts, await asyncio.to_thread(_describe, parts))
+            yield Copy(parts, await settled(begin(_describe, parts)))
 
     @contextmanager
     def _view(self, layers: list[str]) -> Iterator[int]:

@@ -12,6 +12,7 @@ import httpx
 
 from boxship.build.context import Context, is_tar, text_of, unpack
 from boxship.errors import Invalid, Unavailable, from_os_error
+from boxship.registry.threads import begin, settled
 
 _GIT = re.compile(r"(?:git://|git@|github\.com/).*|(?:https?|ssh)://[^#]*\.git(?:#.*)?")
 _CLONE_SECONDS = 600
@@ -35,18 +36,19 @@ async def fetch(remote: str, directory: Path) -> tuple[Context, str | None]:
         raise Invalid(f"unable to prepare context: {remote!r} is neither a git repository nor a URL")
     path = directory.with_name("remote")
     await _download(remote, path)
-    return await asyncio.to_thread(_opened, path, directory, remote)
+    text = await settled(begin(_unpacked, path, directory, remote))
+    return Context(directory), text
 
 
-def _opened(path: Path, directory: Path, url: str) -> tuple[Context, str | None]:
+def _unpacked(path: Path, directory: Path, url: str) -> str | None:
     with path.open("rb") as file:
         if is_tar(file):
             file.seek(0)
             unpack(file, directory)
-            return Context(directory), None
+            return None
         file.seek(0)
         try:
-            return Context(directory), text_of(file, url)
+            return text_of(file, url)
         except UnicodeDecodeError:
             raise Invalid(f"{url} is neither a tar nor a Dockerfile") from None
 

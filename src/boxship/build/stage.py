@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import posixpath
 import secrets
@@ -27,6 +26,7 @@ from boxship.images.store import Images
 from boxship.oci.digest import Digest
 from boxship.oci.image_config import ExecutionConfig, History, ImageConfig, RootFS
 from boxship.oci.platform import Platform
+from boxship.registry.threads import begin, settled
 from boxship.snapshots.archive import make_directories
 from boxship.syscalls.files import open_in_root
 
@@ -186,7 +186,7 @@ class StageBuild:
                     snapshotter.write_diff(key, writer)
                     return writer.commit()
 
-            layer = await asyncio.to_thread(write)
+            layer = await settled(begin(write))
         finally:
             snapshotter.remove(key)
         around.pin(layer)
@@ -328,7 +328,7 @@ class StageBuild:
                     with snapshotter.mounted(key) as root:
                         copy.apply(root, target, flags.get("chown", ""), flags.get("chmod", ""))
 
-                await asyncio.to_thread(work)
+                await settled(begin(work))
 
             await self._step(
                 created_by, self.config, lambda: self._changed(act), flags.get("chown", ""), flags.get("chmod", ""), target
