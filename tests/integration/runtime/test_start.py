@@ -156,8 +156,9 @@ def test_several_attached_get_the_same(keeper: Runtime) -> None:
 
 
 def test_one_that_does_not_read_holds_the_process_not_the_keeper(keeper: Runtime) -> None:
-    identity, _ = keeper.start(Run(["sh", "-c", "yes 0123456789 | head -c 8000000; echo done >&2"]))
+    identity = token_hex(32)
     lazy = keeper.attach(identity, stdin=False)
+    keeper.start(Run(["sh", "-c", "yes 0123456789 | head -c 8000000; echo done >&2"]), identity)
     time.sleep(0.3)
     assert keeper.run("true")[0] == 0
     assert _memory(keeper.keeper_pid) < 60_000
