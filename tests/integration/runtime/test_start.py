@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from tests.support.engine import wait_until
 from tests.support.runtime import Run, Runtime
 
 from boxship.containers.config import Ulimit
@@ -437,11 +438,15 @@ def test_fifty_at_once(keeper: Runtime) -> None:
     assert len(keeper.ask(List()).body["containers"]) == 50
     assert _memory(keeper.keeper_pid) < 60_000
     streams = [keeper.attach(identity, stdin=False) for identity in started]
+
+    def numbers() -> list[str]:
+        return [file.read_text() for identity in started if (file := keeper.upper(identity) / "number").exists()]
+
+    wait_until(lambda: numbers() == [f"{number}\n" for number in range(50)], "all have written")
     for identity in started:
         keeper.ask(Signal(identity, signal.SIGKILL))
     assert [keeper.exit_of(identity).code for identity in started] == [137] * 50
-    for number, (identity, stream) in enumerate(zip(started, streams, strict=True)):
+    for stream in streams:
         assert stream.read_all() == (b"", b"")
         stream.close()
-        assert (keeper.upper(identity) / "number").read_text() == f"{number}\n"
     assert keeper.ask(List()).body["containers"] == []
