@@ -82,7 +82,7 @@ class _Boxship(Verbs):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] in _NOT_SUPPORTED:
-            raise Unsupported(f"boxship {args[0]} is not supported")
+            raise Unsupported(f"{args[0]} is not supported")
         return super().resolve_command(ctx, args)
 
 
