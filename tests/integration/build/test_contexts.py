@@ -355,7 +355,10 @@ def test_bases_are_pulled_with_the_credentials_of_the_client(bench: Bench, tmp_p
             output = bench.output(dockerfile, *flags, env=configuration)
             assert "1: Pulling from base\n" in output
             assert "Status: " in output
+        digest = bench.image(base)["RepoDigests"][0]
         engine.docker("rmi", "-f", base)
+        bench.build(f"FROM {digest}\nENV a=1\n", env=configuration)
+        engine.docker("rmi", "-f", digest)
 
 
 def tar_of(*files: tuple[str, str]) -> bytes:
