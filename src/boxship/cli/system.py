@@ -76,5 +76,7 @@ def dial_stdio(session: Session) -> None:
 @pass_session
 def builder_prune(session: Session, *, everything: bool, force: bool) -> None:
     """Forget the build cache."""
-    confirm("This will remove the build cache.", force=force)
+    confirm(
+        "This will remove all build cache." if everything else "This will remove the build cache that no image uses.", force=force
+    )
     click.echo(f"Total reclaimed space: {f.size(int(session.post('/build/prune', all=everything).get('SpaceReclaimed') or 0))}")
