@@ -23,10 +23,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from boxship.network.links import list_links, open_route
 from boxship.syscalls.netlink import NETLINK_NETFILTER, Message, Netlink, attributes
+
+# a change is judged by the same examples each time; whoever works on it meets new ones with each run
+hypothesis.settings.register_profile("ci", derandomize=True, database=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 _GRACE_SECONDS = 3.0
 """How long the kernel may take to let go of what has ended."""

@@ -82,7 +82,7 @@ def with_directory(config: ExecutionConfig, path: str) -> ExecutionConfig:
 def check_signal(text: str, line: int) -> None:
     """Raises `ParseError` for what is no signal by name or number."""
     name = text.upper().removeprefix("SIG")
-    if text.isdigit() and 0 < int(text) < signal.NSIG:
+    if text.isdecimal() and 0 < int(text) < signal.NSIG:
         return
     if f"SIG{name}" not in signal.Signals.__members__ and not re.fullmatch(r"RTM(IN\+|AX-)\d+", name):
         raise ParseError(line, f"Invalid signal: {text}")
@@ -115,7 +115,7 @@ def healthcheck(instruction: Instruction) -> Healthcheck:
         return nanoseconds
 
     retries = flags.get("retries", "0")
-    if not retries.isdigit():
+    if not retries.isdecimal():
         raise ParseError(instruction.line, f"--retries must be a number, not {retries!r}")
     return Healthcheck(
         test, duration("interval"), duration("timeout"), duration("start-period"), duration("start-interval"), int(retries)

@@ -192,13 +192,13 @@ def _owner(root: int, text: str) -> tuple[int, int]:
 
 
 def _number(root: int, name: str, file: str, missing: str) -> int:
-    if name.isdigit():
+    if name.isdecimal():
         return int(name)
     try:
         with open(open_in_root(root, file, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8", errors="surrogateescape") as lines:
             for line in lines:
                 fields = line.rstrip("\n").split(":")
-                if len(fields) >= 3 and fields[0] == name and fields[2].isdigit():
+                if len(fields) >= 3 and fields[0] == name and fields[2].isdecimal():
                     return int(fields[2])
     except OSError:
         pass

@@ -223,7 +223,7 @@ class _Build:
         """The layers of a stage or image that COPY --from names."""
         stage = self._plan.find(name, self._current)
         if stage is None:
-            if name.isdigit():
+            if name.isdecimal():
                 raise Invalid(f"invalid from flag value {name}: index out of bounds")
             return [str(layer) for layer in (await self._base(name, self._options.platform)).layers]
         if stage.index not in self._built:  # a trigger of a base image names it

@@ -33,7 +33,7 @@ class Plan:
     def find(self, text: str, before: int | None = None) -> Stage | None:
         """The stage of that name or number, among those before a number."""
         candidates = self.stages[:before]
-        if text.isdigit() and int(text) < len(candidates):
+        if text.isdecimal() and int(text) < len(candidates):
             return candidates[int(text)]
         named = [stage for stage in candidates if stage.name and stage.name == text.lower()]
         return named[-1] if named else None

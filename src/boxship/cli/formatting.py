@@ -140,7 +140,7 @@ def local_time(seconds: float) -> str:
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
     """A key for sorting by which `net10` comes after `net9`."""
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name) if part]
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def created(text: str) -> str:

@@ -78,6 +78,6 @@ def _split(text: str) -> tuple[str, str, str]:
 
 def _range(text: str, message: str) -> list[int]:
     first, separator, last = text.partition("-")
-    if not first.isdigit() or (separator and not last.isdigit()) or not 0 <= int(first) <= int(last or first) <= 65535:
+    if not first.isdecimal() or (separator and not last.isdecimal()) or not 0 <= int(first) <= int(last or first) <= 65535:
         raise Invalid(message)
     return list(range(int(first), int(last or first) + 1))

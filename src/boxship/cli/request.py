@@ -198,7 +198,7 @@ def _network(text: str) -> Document:
             case "alias" | "link-local-ip" | "driver-opt":
                 found.setdefault(name, []).append(value)
             case "gw-priority":
-                if not value.lstrip("-").isdigit():
+                if not value.lstrip("-").isdecimal():
                     raise Invalid(f"invalid gw-priority ({value}): expected a number")
                 found[name] = int(value)
             case _:

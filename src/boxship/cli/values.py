@@ -121,7 +121,7 @@ def nano_cpus(text: str) -> int:
 def restart_policy(text: str) -> dict[str, Any]:
     """`no`, `always`, `unless-stopped`, `on-failure[:n]`; raises `Invalid`."""
     name, separator, count = text.partition(":")
-    if separator and not count.isdigit():
+    if separator and not count.isdecimal():
         raise Invalid("invalid restart policy format: maximum retry count must be an integer")
     return {"Name": name, "MaximumRetryCount": int(count or 0)}
 

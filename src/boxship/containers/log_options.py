@@ -22,7 +22,7 @@ def check(host: HostConfig) -> None:
             raise Unsupported(f"--log-opt {option} is not supported")
         if option == "mode" and value != "blocking":
             raise Unsupported(f"--log-opt mode={value} is not supported")
-        if option == "max-file" and (not value.isdigit() or int(value) < 1):
+        if option == "max-file" and (not value.isdecimal() or int(value) < 1):
             raise Invalid(f"invalid value for max-file: {value!r}: expected a number of at least 1")
     parse_size((host.log_config.config or {}).get("max-size", "0"))
 

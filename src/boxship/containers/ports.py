@@ -32,7 +32,7 @@ def _host_ports(text: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     if not text:
         return 0, 0
-    found = [int(number) if number.isdigit() else -1 for number in (first, last if dash else first)]
+    found = [int(number) if number.isdecimal() else -1 for number in (first, last if dash else first)]
     if not 0 <= found[0] <= found[1] <= 65535:
         raise Invalid(f"invalid port specification: {text!r}")
     return found[0], found[1]
@@ -41,6 +41,6 @@ def _host_ports(text: str) -> tuple[int, int]:
 def parse_port(text: str) -> tuple[int, str]:
     """Read `80` or `80/udp`; raises `Invalid`."""
     number, _, protocol = text.partition("/")
-    if not number.isdigit() or not 0 < int(number) < 65536:
+    if not number.isdecimal() or not 0 < int(number) < 65536:
         raise Invalid(f"invalid port specification: {text!r}")
     return int(number), protocol.lower() or "tcp"

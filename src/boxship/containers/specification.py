@@ -481,7 +481,7 @@ def _numbers_in(text: str) -> set[int] | None:
     found: set[int] = set()
     for part in text.split(",") if text else ():
         first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             return None
         found.update(range(int(first), min(int(last or first), 1 << 16) + 1))
     return found

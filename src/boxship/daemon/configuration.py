@@ -230,7 +230,7 @@ def check_host(host: str, settings: Settings) -> None:
         raise Invalid(f"invalid bind address {host!r}", hint="a unix socket needs an absolute path")
     if scheme == "tcp":
         name, _, port = rest.rpartition(":")
-        if not name or not port.isdigit():
+        if not name or not port.isdecimal():
             raise Invalid(f"invalid bind address {host!r}", hint="use tcp://HOST:PORT")
         missing = [n for n in ("tlsverify", "tlscacert", "tlscert", "tlskey") if not getattr(settings, n)]
         if missing:

@@ -57,7 +57,7 @@ def _lock(descriptor: int, path: Path) -> int:
 def keep_passed_sockets() -> None:
     """Sockets passed by an activator (sd_listen_fds(3)) are this process's alone: the keeper must not inherit them."""
     passed = os.environ.get("LISTEN_FDS", "")
-    if os.environ.get("LISTEN_PID") == str(os.getpid()) and passed.isdigit():
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and passed.isdecimal():
         for descriptor in range(FIRST_PASSED, FIRST_PASSED + int(passed)):
             os.set_inheritable(descriptor, False)
 

@@ -40,7 +40,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
 
 
 def _passed() -> list[socket.socket]:
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not os.environ.get("LISTEN_FDS", "").isdigit():
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not os.environ.get("LISTEN_FDS", "").isdecimal():
         raise Invalid("fd:// needs sockets passed by an activator, and there are none", hint="see systemd.socket(5)")
     count = int(os.environ["LISTEN_FDS"])
     return [socket.socket(fileno=descriptor) for descriptor in range(FIRST_PASSED, FIRST_PASSED + count)]
@@ -49,6 +49,6 @@ def _passed() -> list[socket.socket]:
 async def listen_registry(server: Server, address: str) -> int:
     """Serve a registry at `host:port` without TLS, for this host alone: the port. Raises `Invalid`, `Unavailable`."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal():
         raise Invalid(f"invalid address of the registry {address!r}", hint="use HOST:PORT, such as 127.0.0.1:5000")
     return await server.serve_tcp(host.strip("[]"), int(port))

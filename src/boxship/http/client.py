@@ -87,7 +87,7 @@ class Client:
         self._unix = rest if scheme == "unix" else None
         address = rest.rstrip("/")
         name, _, port = address.rpartition(":")
-        self._address = (name.strip("[]") or address, int(port) if port.isdigit() else (2376 if tls else 2375))
+        self._address = (name.strip("[]") or address, int(port) if port.isdecimal() else (2376 if tls else 2375))
         self.tls = tls
         self._idle: _Link | None = None
 
@@ -240,7 +240,7 @@ class _Link:
         elif "chunked" in received.get("transfer-encoding", ""):
             self._length = -1
         else:
-            self._length = int(received["content-length"]) if received.get("content-length", "").isdigit() else None
+            self._length = int(received["content-length"]) if received.get("content-length", "").isdecimal() else None
         self._closes = self._length is None or "close" in received.get("connection", "").lower() or status == 101
         self.reusable = self._length == 0 and not self._closes
         return status, received
@@ -256,7 +256,7 @@ class _Link:
         first, *lines = self._received[:end].decode("latin-1").split("\r\n")
         del self._received[: end + 4]
         version, _, rest = first.partition(" ")
-        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+        if not version.startswith("HTTP/1.") or not rest[:3].isdecimal():
             raise Unavailable(f"what answers is no daemon: {first[:60]!r}")
         fields = (line.partition(":") for line in lines)
         return int(rest[:3]), {name.strip().lower(): value.strip() for name, _, value in fields}

@@ -38,7 +38,7 @@ def check(options: dict[str, str]) -> None:
         if option in (NAME, PREFIX) and not _LINK_NAME.fullmatch(value):
             raise Invalid(f"invalid value for network option {option!r}: {value!r} cannot name an interface")
     size = options.get(MTU, _DEFAULT_MTU)
-    if not size.isdigit() or not 68 <= int(size) <= 65535:
+    if not size.isdecimal() or not 68 <= int(size) <= 65535:
         raise Invalid(f"invalid value for network option {MTU!r}: {size!r} is no number from 68 to 65535")
     if options.get(IPV4, "true").lower() in FALSE:
         raise Unsupported("networks without IPv4 are not supported")

@@ -111,7 +111,7 @@ class Registries:
 
     async def _is_insecure(self, host: str) -> bool:
         name, _, port = host.rpartition(":")
-        if not name or host.endswith("]") or not port.isdigit():
+        if not name or host.endswith("]") or not port.isdecimal():
             name = host
         name = name.strip("[]").lower()
         if host.lower() in self._hosts or name in self._hosts or name == "localhost" or name.endswith(".localhost"):

@@ -258,7 +258,7 @@ async def logs(services: Services, request: Request, version: Version) -> Respon
     tail = query.get("tail") or "all"
     wanted = LogQuery(
         stdout, stderr, timestamp(query.get("since")), timestamp(query.get("until")),
-        int(tail) if tail.isdigit() else None, query.flag("follow"),
+        int(tail) if tail.isdecimal() else None, query.flag("follow"),
     )  # fmt: skip
     lines = services.containers.logs(container.id, wanted)
     tty = container.config.tty

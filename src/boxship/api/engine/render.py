@@ -75,7 +75,7 @@ def _ports_list(container: Container, ports: list[PublishedPort]) -> list[Docume
     published = {(port.container_port, port.protocol) for port in ports}
     for text in container.config.exposed_ports or {}:
         number, _, protocol = text.partition("/")
-        if number.isdigit() and (int(number), protocol or "tcp") not in published:
+        if number.isdecimal() and (int(number), protocol or "tcp") not in published:
             found.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
     for port in ports:
         found.append({"IP": port.host_ip, "PrivatePort": port.container_port, "PublicPort": port.host_port,

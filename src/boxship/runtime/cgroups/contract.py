@@ -72,7 +72,7 @@ def read_int(path: Path, default: int = 0) -> int:
         text = path.read_text().strip()
     except OSError:
         return default
-    return int(text) if text.lstrip("-").isdigit() else default
+    return int(text) if text.lstrip("-").isdecimal() else default
 
 
 def read_pairs(path: Path) -> dict[str, int]:
@@ -82,7 +82,7 @@ def read_pairs(path: Path) -> dict[str, int]:
     except OSError:
         return {}
     pairs = (line.split() for line in lines)
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
 
 
 def write(path: Path, value: object) -> None:
