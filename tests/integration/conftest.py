@@ -18,9 +18,10 @@ def shared_engine(_clean_session: None, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def engine(shared_engine: Engine) -> Iterator[Engine]:
-    """The daemon that all tests share; containers, networks and volumes of a test go after it."""
+    """The daemon that all tests share; containers, networks, volumes and images of a test go after it."""
+    images = shared_engine.images()
     yield shared_engine
-    shared_engine.clean()
+    shared_engine.clean(images)
 
 
 NewEngine = Callable[..., Engine]

@@ -199,8 +199,13 @@ class Engine:
         # the first container makes what every later one finds: the daemon's control group
         self.docker("run", "--rm", "busybox", "true")
 
-    def clean(self) -> None:
-        """Remove every container, network and volume; images stay."""
+    def images(self) -> set[str]:
+        """Every image, by its names and by its id."""
+        found = self.api("GET", "/images/json?all=1")[1]
+        return {name for image in found for name in (image["Id"], *(image["RepoTags"] or []), *(image["RepoDigests"] or []))}
+
+    def clean(self, images: set[str] | None = None) -> None:
+        """Remove every container, network and volume, and with `images` every image that is not of those."""
         for container in self.api("GET", "/containers/json?all=1")[1]:
             self.api("DELETE", f"/containers/{container['Id']}?force=1&v=1")
         for network in self.api("GET", "/networks")[1]:
@@ -208,6 +213,10 @@ class Engine:
                 self.api("DELETE", f"/networks/{network['Id']}")
         for volume in self.api("GET", "/volumes")[1]["Volumes"] or []:
             self.api("DELETE", f"/volumes/{volume['Name']}?force=1")
+        if images is not None:
+            # names first: an id cannot be removed while an image of that test stands on it
+            for name in sorted(self.images() - images, key=lambda name: name.startswith("sha256:")):
+                self.api("DELETE", f"/images/{name}?force=1")
 
 
 @contextlib.contextmanager

@@ -70,7 +70,8 @@ def _usage(volume: Document) -> Document:
 
 
 def _show_each(found: list[Document], containers: list[Document], volumes: list[Document], cache: list[Document]) -> None:
-    rows = [row for entry in found for row in images.rows_of(entry, full=False, digests=False)]
+    # an image of several names has one line here, as it takes its room once
+    rows = [next(images.rows_of(entry, full=False, digests=False)) for entry in found]
     fields = ("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers")
     _section("Images space usage:", [images.COLUMNS[name] for name in fields], [[row[name] for name in fields] for row in rows])
     rows = [ps.row_of(entry, full=False) for entry in containers]

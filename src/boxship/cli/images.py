@@ -47,8 +47,8 @@ def images(
     found = session.get("/images/json", all=everything, **query)
     rows = [row for entry in found for row in rows_of(entry, full=no_trunc, digests=digests)]
     if quiet and not form:
-        for identity in dict.fromkeys(row["ID"] for row in rows):
-            click.echo(identity)
+        for row in rows:
+            click.echo(row["ID"])
         return
     default = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
     f.print_rows(rows, COLUMNS, form, default)

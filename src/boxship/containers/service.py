@@ -34,6 +34,7 @@ from boxship.runtime.protocol import Attach, Discard, Exited, Freeze, Resize, Si
 from boxship.runtime.seccomp import Seccomp
 from boxship.snapshots.contract import Snapshotter
 from boxship.state.database import Database
+from boxship.syscalls.removal import remove_tree
 from boxship.volumes.service import Volumes
 
 log = logging.getLogger(__name__)
@@ -584,7 +585,8 @@ class Containers:
     async def discard(self, container: Container, *, volumes: bool) -> None:
         """Remove everything of a container that does not run."""
         self.snapshotter.remove(container.id)
-        shutil.rmtree(self.directory(container.id), ignore_errors=True)
+        with contextlib.suppress(OSError):  # what is left goes at the next start
+            remove_tree(str(self.directory(container.id)))
         self._containers.delete(container.id)
         self.set_health(container.id, None)
         if self._names.get(container.name) == container.id:

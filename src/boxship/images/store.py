@@ -98,8 +98,10 @@ class Images:
                 parse_image_config(raw),
                 raw,
                 tuple(Digest(layer) for layer in record.layers),
-                tuple(Reference.parse(name) for name, n in self._tags.all.items() if n.image == image_id),
-                tuple(Reference.parse(name) for name, n in self._digests.all.items() if n.image == image_id),
+                tuple(Reference.parse(name) for name in sorted(name for name, n in self._tags.all.items() if n.image == image_id)),
+                tuple(
+                    Reference.parse(name) for name in sorted(name for name, n in self._digests.all.items() if n.image == image_id)
+                ),
                 sum(self.snapshotter.layer_size(layer) for layer in record.layers),
                 record.manifest,
                 record.parent,
