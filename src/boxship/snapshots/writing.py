@@ -15,6 +15,7 @@ from boxship.errors import Invalid, from_os_error
 from boxship.oci.digest import Digest
 from boxship.snapshots.tar import TarReader
 from boxship.snapshots.tree import Tree
+from boxship.syscalls.files import start_writeback
 
 TAR = "layer.tar"
 
@@ -23,6 +24,9 @@ _BATCH = 1 << 18
 
 _AHEAD = 8
 """How many batches may wait there."""
+
+_WRITEBACK = 8 << 20
+"""How many bytes are gathered in the page cache before the disk is set to work on them."""
 
 _LARGE = 8 << 20
 """More bytes than this at once, which only a decompression bomb gives, do not wait: memory stays bounded."""
@@ -48,6 +52,7 @@ class Writer:
         self._hash = hashlib.sha256()
         self._reader = TarReader()
         self._size = 0
+        self._flushed = 0
         self._done = False
         self._pieces: list[bytes] = []
         self._gathered = 0
@@ -85,6 +90,9 @@ class Writer:
             raise from_os_error(error, "writing a layer") from error
         self._hash.update(data)
         self._size += len(data)
+        if self._keep and self._size - self._flushed >= _WRITEBACK:
+            start_writeback(self._file.fileno(), self._flushed, self._size - self._flushed)
+            self._flushed = self._size
 
     def commit(self, expected: str | None = None) -> Digest:
         """Verify, sync and make visible; raises `Invalid`, `Unavailable`."""
