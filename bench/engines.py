@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from bench.registry import Registry
 _SECONDS = 60.0
 
 
-class Engine:
+class Engine(ABC):
     """A daemon that serves the Engine API at `socket`; made by `start`, ended by `stop`."""
 
     name: ClassVar[str]
@@ -40,13 +41,13 @@ class Engine:
 
     # --- what each is ---
 
+    @abstractmethod
     def arguments(self) -> list[str]:
         """The daemon's command line."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self, *arguments: str) -> list[str]:
         """The engine's own command, as a user would give it."""
-        raise NotImplementedError
 
     # --- its life ---
 
